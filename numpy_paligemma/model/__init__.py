@@ -1,0 +1,1 @@
+"""The formulas: PaliGemma as functions of arrays, on NumPy alone."""
