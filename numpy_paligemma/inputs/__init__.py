@@ -1,0 +1,1 @@
+"""Picture and prompt to arrays: what stands before the model."""
