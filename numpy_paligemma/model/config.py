@@ -55,5 +55,5 @@ class PaliGemmaConfig:
     text: TextConfig
     image_token_id: int
     bos_token_id: int
-    eos_token_id: int
+    eos_token_ids: tuple[int, ...]
     pad_token_id: int

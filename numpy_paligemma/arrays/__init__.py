@@ -1,0 +1,1 @@
+"""What a weight may be, and where it lives."""

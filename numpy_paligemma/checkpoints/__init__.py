@@ -1,0 +1,1 @@
+"""Files into weights: names, shapes and bytes, every one accounted for."""

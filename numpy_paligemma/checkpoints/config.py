@@ -1,0 +1,234 @@
+"""`config.json` into sizes, with what published files leave out filled in.
+
+The defaults are those that transformers puts in (models/paligemma, models/gemma and
+models/siglip, configuration_*.py): whoever wrote the file relied on them. What would
+change the arithmetic and is not written here as NumPy is refused by name.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
+
+TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
+
+# a section that is there, but leaves fields out
+TEXT_DEFAULTS = {
+    "vocab_size": 256000,
+    "hidden_size": 3072,
+    "intermediate_size": 24576,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 256,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+}
+VISION_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+    "layer_norm_eps": 1e-6,
+}
+# a section that is not there at all: PaliGemma's own
+WHOLE_TEXT = {
+    "vocab_size": 257152,
+    "hidden_size": 2048,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+}
+WHOLE_VISION = {
+    "hidden_size": 1152,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One object of the file, that knows its name for the messages."""
+
+    where: str
+    values: Mapping[str, Any]
+
+    def expect(self, name: str, *allowed: object) -> None:
+        """Refuse a field that is given and is none of `allowed`."""
+        value = self.values.get(name)
+        if value is not None and value not in allowed:
+            wanted = " or ".join(json.dumps(a) for a in allowed)
+            msg = f"{self.where}{name}: expected {wanted}, found {json.dumps(value)}"
+            raise ValueError(msg)
+
+    def count(self, name: str) -> int:
+        """Read a whole number above nought."""
+        value = self.values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        raise self._refusal(name, "a whole number above 0", value)
+
+    def number(self, name: str) -> float:
+        """Read a number above nought."""
+        value = self.values.get(name)
+        if isinstance(value, int | float) and math.isfinite(value) and value > 0:
+            return float(value)
+        raise self._refusal(name, "a number above 0", value)
+
+    def token_id(self, name: str, default: int) -> int:
+        """Read a token id."""
+        value = self.values.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        raise self._refusal(name, "a token id", value)
+
+    def section(
+        self, name: str, given: dict[str, Any], absent: dict[str, Any]
+    ) -> "_Section":
+        """Read an object, its fields filled from `given`, or from both if absent."""
+        value = self.values.get(name)
+        if value is None:
+            return _Section(f"{self.where}{name}.", given | absent)
+        if not isinstance(value, dict):
+            raise self._refusal(name, "an object", value)
+        there = {key: field for key, field in value.items() if field is not None}
+        return _Section(f"{self.where}{name}.", given | there)
+
+    def _refusal(self, name: str, wanted: str, value: object) -> ValueError:
+        found = "nothing" if value is None else json.dumps(value)
+        return ValueError(f"{self.where}{name}: expected {wanted}, found {found}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; ValueError in one line where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        msg = f"{path}: no such file; expected a checkpoint's folder to hold one"
+        raise ValueError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"{path}: expected JSON, but {error}; download it again"
+        raise ValueError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path}: expected a JSON object, found {type(value).__name__}"
+        raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
+    return value
+
+
+def read_config(folder: Path) -> PaliGemmaConfig:
+    """Read a checkpoint's `config.json` and, where there is one, `generation_config.json`.
+
+    Returns
+    -------
+    PaliGemmaConfig
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or broken, the model is of another type, or a field asks
+        for arithmetic that this is not.
+    """
+    path = folder / "config.json"
+    top = _Section(f"{path}: ", read_json(path))
+    if top.values.get("model_type") != "paligemma":
+        found = json.dumps(top.values.get("model_type"))
+        msg = f'{path}: expected model_type "paligemma", found {found}'
+        raise ValueError(msg)
+    text = top.section("text_config", TEXT_DEFAULTS, WHOLE_TEXT)
+    vision = top.section("vision_config", VISION_DEFAULTS, WHOLE_VISION)
+    _refuse_other_arithmetic(top, text, vision)
+
+    stops = folder / "generation_config.json"
+    ends = _Section(f"{stops}: ", read_json(stops)) if stops.is_file() else top
+    return PaliGemmaConfig(
+        vision=_vision_config(vision),
+        text=_text_config(text),
+        image_token_id=top.count(
+            "image_token_id" if "image_token_id" in top.values else "image_token_index"
+        ),
+        bos_token_id=top.token_id("bos_token_id", 2),
+        eos_token_ids=_eos_token_ids(ends),
+        pad_token_id=top.token_id("pad_token_id", 0),
+    )
+
+
+def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) -> None:
+    """Refuse what would load and then be computed wrongly."""
+    text.expect("model_type", "gemma")
+    text.expect("hidden_act", *TANH_GELU)
+    text.expect("attention_bias", False)
+    text.expect("rope_scaling", None)
+    rope = text.section("rope_parameters", {}, {})
+    rope.expect("rope_type", "default")
+    vision.expect("model_type", "siglip_vision_model")
+    vision.expect("hidden_act", TANH_GELU[0])
+    top.expect("projection_dim", text.count("hidden_size"))
+    vision_width, heads = (
+        vision.count("hidden_size"),
+        vision.count("num_attention_heads"),
+    )
+    if vision_width % heads:
+        msg = (
+            f"{vision.where}num_attention_heads: {heads} does not divide {vision_width}"
+        )
+        raise ValueError(msg)
+    query_heads, kv_heads = (
+        text.count("num_attention_heads"),
+        text.count("num_key_value_heads"),
+    )
+    if query_heads % kv_heads:
+        msg = (
+            f"{text.where}num_key_value_heads: {kv_heads} does not divide {query_heads}"
+        )
+        raise ValueError(msg)
+
+
+def _text_config(text: _Section) -> TextConfig:
+    # files before transformers 5 hold rope_theta, later ones rope_parameters
+    rope = text.section(
+        "rope_parameters", {"rope_theta": text.number("rope_theta")}, {}
+    )
+    return TextConfig(
+        vocab_size=text.count("vocab_size"),
+        width=text.count("hidden_size"),
+        depth=text.count("num_hidden_layers"),
+        heads=text.count("num_attention_heads"),
+        kv_heads=text.count("num_key_value_heads"),
+        head_dim=text.count("head_dim"),
+        mlp_width=text.count("intermediate_size"),
+        norm_eps=text.number("rms_norm_eps"),
+        rope_base=rope.number("rope_theta"),
+    )
+
+
+def _vision_config(vision: _Section) -> VisionConfig:
+    return VisionConfig(
+        image_size=vision.count("image_size"),
+        patch_size=vision.count("patch_size"),
+        channels=vision.count("num_channels"),
+        width=vision.count("hidden_size"),
+        depth=vision.count("num_hidden_layers"),
+        heads=vision.count("num_attention_heads"),
+        mlp_width=vision.count("intermediate_size"),
+        norm_eps=vision.number("layer_norm_eps"),
+    )
+
+
+def _eos_token_ids(ends: _Section) -> tuple[int, ...]:
+    """Read where to stop: one id or a list of them."""
+    value = ends.values.get("eos_token_id", 1)
+    ids = value if isinstance(value, list) else [value]
+    if not ids or any(type(i) is not int or i < 0 for i in ids):
+        msg = f"{ends.where}eos_token_id: expected a token id, found {value!r}"
+        raise ValueError(msg)
+    return tuple(ids)

@@ -1,0 +1,127 @@
+"""A model's name into a folder: bundled, on this disk, or downloaded from the hub."""
+
+from pathlib import Path
+
+MINIATURE = "miniature"
+NEEDED = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.model",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+)
+WAYS_OUT = "give a folder, or try --model miniature, which is here already"
+
+
+class HubError(OSError):
+    """A checkpoint that cannot be had; the message is one line with the way out."""
+
+
+def bundled(name: str) -> Path:
+    """Find what ships with the package: the `miniature` folder or `sample.jpg`.
+
+    In a wheel it lies inside the package, in a checkout in its own place.
+    """
+    package = Path(__file__).parents[1]
+    shipped = package / "bundled" / name
+    checkout = package.parent / "weights"
+    places = {
+        MINIATURE: checkout / MINIATURE,
+        "sample.jpg": checkout / "samples/paper.jpg",
+    }
+    return shipped if shipped.exists() else places[name]
+
+
+def checkpoint_folder(
+    model: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> Path:
+    """Find a checkpoint's folder, downloading it where its name is a hub's.
+
+    Parameters
+    ----------
+    model : str
+        "miniature", a folder, or a hub name such as "google/paligemma-3b-pt-224".
+    revision : str, optional
+        A branch, tag or commit on the hub.
+    token : str, optional
+        An access token; by default the one that `hf auth login` left or `HF_TOKEN`.
+    cache_dir : str, optional
+        By default the hub's own cache, shared with other libraries.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    HubError
+        If it cannot be had: no such name, gated, no network, no room.
+    """
+    if model == MINIATURE:
+        return bundled(MINIATURE)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if model.count("/") != 1 or model.startswith((".", "~", "/")):
+        msg = f"{model}: expected a folder or a hub name (owner/name), found neither"
+        raise HubError(msg)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  slow to import
+
+    try:
+        return Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                allow_patterns=list(NEEDED),
+            )
+        )
+    except (OSError, ValueError) as error:
+        raise HubError(_why(model, revision, error)) from error
+
+
+def _why(model: str, revision: str | None, error: Exception) -> str:
+    """Say in one line why a download failed, and what to do."""
+    from huggingface_hub import errors  # noqa: PLC0415  slow to import
+
+    page = f"https://huggingface.co/{model}"
+    status = getattr(getattr(error, "response", None), "status_code", "an error")
+    said = str(error).strip().split("\n")[0]
+    reasons: list[tuple[type[Exception], str]] = [  # the narrower first
+        (
+            errors.GatedRepoError,
+            f"{model} is gated: accept its licence at {page} and log in with "
+            f"`hf auth login` or HF_TOKEN; or {WAYS_OUT}",
+        ),
+        (
+            errors.RevisionNotFoundError,
+            f"{model} has no revision {revision!r}; see the branches at {page}",
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            f"{model}: the hub has no such model, or shows it only to those who are "
+            f"logged in (`hf auth login`); or {WAYS_OUT}",
+        ),
+        (
+            errors.HFValidationError,
+            f"{model}: expected a folder or a hub name (owner/name), found neither",
+        ),
+        (
+            errors.LocalEntryNotFoundError,
+            f"{model} is not on this disk and the hub cannot be reached; {WAYS_OUT}",
+        ),
+        (
+            errors.HfHubHTTPError,
+            f"{model}: the hub answered {status}; try again, or {WAYS_OUT}",
+        ),
+    ]
+    other = f"{model}: the download failed ({said}); {WAYS_OUT}"
+    return next((text for kind, text in reasons if isinstance(error, kind)), other)

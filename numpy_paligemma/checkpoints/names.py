@@ -1,0 +1,34 @@
+"""Every published name of a tensor, in one table.
+
+Six layouts of the same weights are about: as published; with a cloned head; as
+transformers 4.52 to 4.57 holds them in memory; as transformers 5 saves them (without
+``vision_model.``) and holds them; all of them become the published names here, and the
+rest of the project knows no others.
+"""
+
+import re
+
+RENAMES = (
+    (re.compile(r"^model\."), ""),
+    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
+    (re.compile(r"^language_model\.(?!model\.)"), "language_model.model."),
+    (re.compile(r"^vision_tower\.(?!vision_model\.)"), "vision_tower.vision_model."),
+)
+
+# buffers that a saver let slip in: they hold nothing learned
+BUFFERS = re.compile(r"\.embeddings\.position_ids$|\.rotary_emb\.inv_freq$")
+# SigLIP's pooling head: learned, and not part of PaliGemma
+POOLING_HEAD = re.compile(r"^vision_tower\.vision_model\.head\.")
+
+VISION = "vision_tower.vision_model."
+PROJECTOR = "multi_modal_projector.linear"
+DECODER = "language_model.model."
+EMBEDDING = DECODER + "embed_tokens.weight"
+HEAD = "lm_head.weight"
+
+
+def canonical_name(name: str) -> str:
+    """Turn any layout's name into the published one; each step at most once."""
+    for pattern, replacement in RENAMES:
+        name = pattern.sub(replacement, name, count=1)
+    return name

@@ -1,0 +1,71 @@
+"""The command line: ``numpy-paligemma [demo | generate] …``.
+
+Text goes to stdout and nothing else does; notes, warnings and progress go to stderr.
+Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from numpy_paligemma.commands import demo, generate
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo.run,
+    "generate": generate.run,
+}
+SUMMARY = """\
+usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
+       numpy-paligemma demo
+
+PaliGemma in plain NumPy: answer a prompt about a picture.
+
+  generate   answer a prompt about a picture (the word may be left out)
+  demo       caption the sample picture with the bundled miniature
+
+numpy-paligemma generate --help lists the options.
+"""
+
+
+def entry() -> None:
+    """Run the command line and leave with its exit status."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line on `argv`, without the program's name: the exit status."""
+    if not argv or argv[0] in {"-h", "--help"}:
+        print(SUMMARY, end="", file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    named = argv[0] in COMMANDS
+    command = COMMANDS[argv[0] if named else "generate"]
+    handler = _notes_to_stderr()
+    try:
+        command(argv[1:] if named else argv)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever read has gone; without this Python complains once more as it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        print(f"error: out of memory: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    finally:
+        logging.getLogger("numpy_paligemma").removeHandler(handler)
+    return 0
+
+
+def _notes_to_stderr() -> logging.Handler:
+    """Let the package's notes and warnings through, a line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("numpy_paligemma")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    return handler

@@ -1,0 +1,135 @@
+"""``numpy-paligemma generate``: answer a prompt about a picture."""
+
+import argparse
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from numpy_paligemma.arrays.device import DEVICES
+from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.commands.progress import Progress
+from numpy_paligemma.paligemma import load_hf_model
+
+log = logging.getLogger(__name__)
+DEFAULT_MODEL = "google/paligemma-3b-pt-224"
+
+
+def run(argv: Sequence[str]) -> None:
+    """Answer a prompt about a picture, token by token, on stdout."""
+    args = parser().parse_args(argv)
+    if not args.prompt.strip():
+        log.warning(
+            "warning: the prompt is empty; PaliGemma expects a task, such as "
+            '"caption en", "answer en what is this?", "detect cat" or "ocr"'
+        )
+    with Progress(sys.stderr) as progress:
+        progress.note(f"loading {args.model}")
+        model, processor = load_hf_model(
+            args.model, device=args.device, dtype=args.dtype, revision=args.revision
+        )
+        inputs = processor([args.prompt], [args.image])
+        tokens = model.stream(
+            **inputs,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            do_sample=not args.no_sample,
+            seed=args.seed,
+            tap=progress.tap(model.config),
+        )
+        ids = _first_row(tokens, progress)
+        for text in processor.tokenizer.stream(ids):
+            print(text, end="", flush=True)
+        print(flush=True)
+
+
+def _first_row(tokens: Iterator[np.ndarray], progress: Progress) -> Iterator[int]:
+    """Pass on the one row's ids, timing all but the first, which the prefill made."""
+    start, count = time.perf_counter(), 0
+    for ids in tokens:
+        if not count:
+            progress.clear()
+            start = time.perf_counter()
+        count += 1
+        yield int(ids[0])
+    if count > 1:
+        rate = (count - 1) / (time.perf_counter() - start)
+        progress.note(f"\n{count} tokens, {rate:.3g} a second after the first")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser; the README's table of options repeats its help."""
+    p = argparse.ArgumentParser(
+        "numpy-paligemma generate",
+        description="Answer a prompt about a picture.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = p.add_argument
+    add("--model", default=DEFAULT_MODEL, help='hub name, folder, or "miniature"')
+    add(
+        "--image",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="picture, or - for stdin; may repeat, all for the one prompt",
+    )
+    add("--prompt", required=True, metavar="TEXT", help='a task, such as "caption en"')
+    add("--max-new-tokens", type=_count, default=100, metavar="N", help="where to stop")
+    add(
+        "--temperature",
+        type=_temperature,
+        default=0.8,
+        metavar="T",
+        help="0 is greedy, above 1 flattens the odds",
+    )
+    add(
+        "--top-p",
+        type=_share,
+        default=0.9,
+        metavar="P",
+        help="draw from the fewest tokens that reach P together",
+    )
+    add("--seed", type=_count, metavar="N", help="the same seed, the same answer")
+    add("--device", choices=DEVICES, default="auto", help="auto: a GPU if CuPy has one")
+    add("--dtype", choices=HELD_DTYPES, default="bfloat16", help="how to hold matrices")
+    add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
+    add("--revision", help="a branch, tag or commit on the hub")
+    return p
+
+
+def _count(text: str) -> int:
+    """Read a whole number, nought or more."""
+    if not text.isdecimal():
+        msg = f"expected a whole number, 0 or more, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    """Read a number, nought or more."""
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        msg = f"expected a number, 0 or more, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _share(text: str) -> float:
+    """Read a number above nought, up to one."""
+    value = _number(text)
+    if not 0 < value <= 1:
+        msg = f"expected a number in (0, 1], found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _number(text: str) -> float:
+    """Read a number; NaN, which no range holds, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,281 @@
+"""What a user holds: a loaded model, its processor, and the whole line in one call."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TypedDict, Unpack
+
+import numpy as np
+
+from numpy_paligemma.arrays.device import choose_device, to_device, to_host
+from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.checkpoints.config import read_config
+from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
+from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.processor import load_processor
+from numpy_paligemma.inputs.image import ImageSource
+from numpy_paligemma.inputs.processing import PaliGemmaProcessor
+from numpy_paligemma.model.config import PaliGemmaConfig
+from numpy_paligemma.model.pipeline import (
+    PaliGemmaWeights,
+    decode_step,
+    empty_caches,
+    logits_everywhere,
+    prefill,
+)
+from numpy_paligemma.model.sampling import sample_token
+from numpy_paligemma.model.tap import Tap, no_tap
+
+
+class Options(TypedDict, total=False):
+    """How to generate; the defaults are those of `PaliGemma.stream`."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    do_sample: bool
+    eos_token_id: int | Sequence[int] | None
+    seed: int | None
+    tap: Tap
+
+
+@dataclass(frozen=True, slots=True)
+class PaliGemma:
+    """A loaded model: sizes and weights, and what can be asked of them."""
+
+    config: PaliGemmaConfig
+    weights: PaliGemmaWeights
+
+    def logits(
+        self,
+        input_ids: np.ndarray,
+        pixel_values: np.ndarray,
+        attention_mask: np.ndarray,
+        token_type_ids: np.ndarray | None = None,
+        tap: Tap = no_tap,
+    ) -> np.ndarray:
+        """Work out the logits of every position, without a cache.
+
+        What comparisons use. Note that transformers makes everything causal, the
+        picture too, where it is not given `token_type_ids`; here None means what
+        generation does: all is prefix, and sees all.
+
+        Parameters
+        ----------
+        input_ids : integer array, (B, T)
+        pixel_values : float array, (pictures, 3, height, width)
+        attention_mask : integer array, (B, T)
+            0 for padding.
+        token_type_ids : integer array, (B, T), optional
+            0 for prefix, 1 for answer (causal).
+        tap : Tap
+            Sees every intermediate by name.
+
+        Returns
+        -------
+        float array, (B, T, V)
+        """
+        return logits_everywhere(
+            input_ids,
+            self._pixels(pixel_values),
+            attention_mask,
+            token_type_ids,
+            self.weights,
+            self.config,
+            tap=tap,
+        )
+
+    def generate(
+        self,
+        input_ids: np.ndarray,
+        pixel_values: np.ndarray,
+        attention_mask: np.ndarray,
+        **options: Unpack[Options],
+    ) -> np.ndarray:
+        """Write answers: the new tokens alone, (B, new).
+
+        Arguments as `stream`. Rows that end early are filled with the pad id; the end
+        token itself is included. (transformers returns the prompt in front.)
+        """
+        rows = list(self.stream(input_ids, pixel_values, attention_mask, **options))
+        batch = len(input_ids)
+        return np.array(rows, np.int64).reshape(-1, batch).T
+
+    def stream(
+        self,
+        input_ids: np.ndarray,
+        pixel_values: np.ndarray,
+        attention_mask: np.ndarray,
+        max_new_tokens: int = 100,
+        temperature: float = 0.8,
+        top_p: float = 0.9,
+        do_sample: bool = True,
+        eos_token_id: int | Sequence[int] | None = None,
+        seed: int | None = None,
+        tap: Tap = no_tap,
+    ) -> Iterator[np.ndarray]:
+        """Write answers, token by token.
+
+        Parameters
+        ----------
+        input_ids : integer array, (B, T)
+            Padded on the left.
+        pixel_values : float array, (pictures, 3, height, width)
+        attention_mask : integer array, (B, T)
+            0 for padding.
+        max_new_tokens : int
+        temperature, top_p : float
+            See `numpy_paligemma.model.sampling.sample_token`.
+        do_sample : bool
+            False takes the likeliest token each time (greedy).
+        eos_token_id : int or several, optional
+            Where a row ends; by default the checkpoint's.
+        seed : int, optional
+            The same seed gives the same answers; row r draws from [seed, r], so that
+            its answer does not depend on the rows beside it.
+        tap : Tap
+
+        Yields
+        ------
+        int64 array, (B,)
+            One token a row; the pad id for rows that have ended.
+
+        Raises
+        ------
+        ValueError
+            If an option is out of range, or prompt and pictures do not fit.
+        """
+        _check_options(max_new_tokens, temperature, top_p)
+        if max_new_tokens == 0:
+            return
+        c, w = self.config, self.weights
+        batch, length = input_ids.shape
+        ends = c.eos_token_ids if eos_token_id is None else eos_token_id
+        draw = _drawer(batch, temperature if do_sample else 0, top_p, seed)
+
+        caches = empty_caches(batch, length + max_new_tokens - 1, w, c)
+        pixels = self._pixels(pixel_values)
+        seen = attention_mask  # (B, S), grows by one with every token
+        done = np.zeros(batch, bool)
+        logits = prefill(input_ids, pixels, seen, w, c, caches, tap=tap)
+        for left in reversed(range(max_new_tokens)):
+            ids = np.where(done, c.pad_token_id, draw(logits))
+            yield ids
+            done |= np.isin(ids, ends)
+            if done.all() or not left:
+                return
+            seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
+            logits = decode_step(ids, seen, w, c, caches, tap=tap)
+
+    def _pixels(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Bring pixels to the weights' place and dtype."""
+        like = self.weights.projector.bias
+        return np.asarray(pixel_values, dtype=like.dtype, like=like)
+
+
+def load_hf_model(
+    model: str | PathLike[str],
+    *,
+    device: str = "auto",
+    dtype: str = "bfloat16",
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> tuple[PaliGemma, PaliGemmaProcessor]:
+    """Load a checkpoint: a folder in Hugging Face form, a hub name, or "miniature".
+
+    Parameters
+    ----------
+    model : str or path
+    device : {"auto", "cpu", "cuda"}
+        "auto" takes a GPU where CuPy finds one.
+    dtype : {"bfloat16", "float16", "float32", "float64"}
+        How matrices are held. The arithmetic is float32, for "float64" float64.
+    revision, token, cache_dir : str, optional
+        For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
+
+    Returns
+    -------
+    model : PaliGemma
+    processor : PaliGemmaProcessor
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or broken, or holds another model than config.json says.
+    HubError
+        If a hub name cannot be had.
+    """
+    if dtype not in HELD_DTYPES:
+        msg = f"dtype: expected one of {', '.join(HELD_DTYPES)}, found {dtype!r}"
+        raise ValueError(msg)
+    device = choose_device(device)
+    folder = checkpoint_folder(
+        str(model), revision=revision, token=token, cache_dir=cache_dir
+    )
+    config = read_config(folder)
+    processor = load_processor(folder, config)
+    weights = to_device(load_weights(folder, config, dtype), device)
+    return PaliGemma(config, weights), processor
+
+
+def answer(
+    image: ImageSource | Sequence[ImageSource],
+    prompt: str,
+    model: str | PathLike[str] = MINIATURE,
+    **options: Unpack[Options],
+) -> str:
+    """Answer a prompt about a picture, or several: the whole line in one call.
+
+    Parameters
+    ----------
+    image : path, Pillow image, uint8 array, or a list of them
+    prompt : str
+        Such as "caption en".
+    model : str or path
+        Loaded at each call; keep `load_hf_model`'s two to ask more.
+    **options
+        Of `PaliGemma.stream`.
+    """
+    loaded, processor = load_hf_model(model)
+    pictures = (
+        list(image)
+        if isinstance(image, Sequence) and not isinstance(image, str)
+        else [image]
+    )
+    ids = loaded.generate(**processor([prompt], [pictures]), **options)
+    return processor.tokenizer.decode(ids[0])
+
+
+def _drawer(
+    batch: int, temperature: float, top_p: float, seed: int | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the function that draws one token a row, each row from its own generator."""
+    seeds = [None if seed is None else [seed, row] for row in range(batch)]
+    rngs = [np.random.default_rng(s) for s in seeds]
+
+    def draw(logits: np.ndarray) -> np.ndarray:
+        host = to_host(logits)  # (B, V)
+        if not np.isfinite(host).all():
+            msg = "the logits are not finite: the weights hold NaN or infinity, or "
+            raise ValueError(msg + "numbers too large for this arithmetic")
+        pairs = zip(host, rngs, strict=True)
+        return np.array(
+            [sample_token(x, g, temperature=temperature, top_p=top_p) for x, g in pairs]
+        )
+
+    return draw
+
+
+def _check_options(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    """Refuse what is out of range, in the words of the command line."""
+    if max_new_tokens < 0:
+        msg = f"max_new_tokens: expected 0 or more, found {max_new_tokens}"
+        raise ValueError(msg)
+    if not 0 <= temperature < math.inf:
+        msg = f"temperature: expected 0 or more, found {temperature}"
+        raise ValueError(msg)
+    if not 0 < top_p <= 1:
+        msg = f"top_p: expected a number in (0, 1], found {top_p}"
+        raise ValueError(msg)
