@@ -94,12 +94,12 @@ def _why(model: str, revision: str | None, error: Exception) -> str:
 
     page = f"https://huggingface.co/{model}"
     status = getattr(getattr(error, "response", None), "status_code", "an error")
+    login = "log in with `hf auth login` or HF_TOKEN"
     said = str(error).strip().split("\n")[0]
     reasons: list[tuple[type[Exception], str]] = [  # the narrower first
         (
             errors.GatedRepoError,
-            f"{model} is gated: accept its licence at {page} and log in with "
-            f"`hf auth login` or HF_TOKEN; or {WAYS_OUT}",
+            f"{model} is gated: accept its licence at {page}, {login}; or {WAYS_OUT}",
         ),
         (
             errors.RevisionNotFoundError,
@@ -107,8 +107,7 @@ def _why(model: str, revision: str | None, error: Exception) -> str:
         ),
         (
             errors.RepositoryNotFoundError,
-            f"{model}: the hub has no such model, or shows it only to those who are "
-            f"logged in (`hf auth login`); or {WAYS_OUT}",
+            f"{model}: the hub has no such model for you; {login}; or {WAYS_OUT}",
         ),
         (
             errors.HFValidationError,

@@ -33,20 +33,10 @@ class LayerCache:
         )
 
     def extend(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Write the new positions behind the old ones; return views of all so far.
+        """Write T new positions behind the old ones, and return views of all so far.
 
-        Parameters
-        ----------
-        k, v : float array, (B, K, T, H)
-
-        Returns
-        -------
-        keys, values : float array, (B, K, S, H), S = the old length + T
-
-        Raises
-        ------
-        ValueError
-            If there is no room for T more.
+        k, v (B, K, T, H) -> keys, values (B, K, S, H), S = the old length + T;
+        ValueError if there is no room for T more.
         """
         start, end = self.length, self.length + k.shape[2]
         if end > self.keys.shape[2]:

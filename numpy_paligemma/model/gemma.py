@@ -66,8 +66,7 @@ def gemma_decoder(
         Soft tokens and scaled text embeddings.
     positions : integer array, (B, T)
     mask : bool array, (B, 1, T, S), or None where everybody sees everything
-    w : GemmaWeights
-    c : TextConfig
+    w, c : the decoder's numbers and sizes
     caches : one LayerCache a block, or None
         With caches, the T new tokens see the S - T cached ones too.
     tap : Tap

@@ -53,26 +53,14 @@ def rope_table(
     """
     frequencies = base ** (-np.arange(0, head_dim, 2) / head_dim)  # (H/2,)
     angles = positions[:, None, :, None] * frequencies  # (B, 1, T, H/2)
-    cos, sin = np.cos(angles), np.sin(angles)
-    return RopeTable(
-        np.asarray(cos, dtype=like.dtype, like=like),
-        np.asarray(sin, dtype=like.dtype, like=like),
-    )
+    table = (np.cos(angles), np.sin(angles))
+    return RopeTable(*(np.asarray(t, dtype=like.dtype, like=like) for t in table))
 
 
 def apply_rope(x: np.ndarray, rope: RopeTable) -> np.ndarray:
-    """Turn every point of every head.
+    """Turn every point of every head: (B, N, T, H) -> same.
 
-        (a, b) -> (a · cos - b · sin, b · cos + a · sin)
-
-    Parameters
-    ----------
-    x : float array, (B, N, T, H)
-    rope : RopeTable, (B, 1, T, H/2)
-
-    Returns
-    -------
-    float array, (B, N, T, H)
+    (a, b) -> (a · cos - b · sin, b · cos + a · sin)
     """
     a, b = np.split(x, 2, axis=-1)  # the points' two coordinates, each (B, N, T, H/2)
     cos, sin = rope

@@ -24,17 +24,8 @@ def nucleus(probs: np.ndarray, top_p: float) -> np.ndarray:
     line stays too, so the likeliest always does. (OpenAI's GPT-2 drops the one that
     crosses.)
 
-    Parameters
-    ----------
-    probs : float array, (V,)
-        Sums to one.
-    top_p : float
-        In (0, 1].
-
-    Returns
-    -------
-    float array, (V,)
-        Zero outside the nucleus; sums to one again.
+    Probabilities (V,) -> (V,), zero outside the nucleus, that sum to one again;
+    `top_p` in (0, 1].
 
     References
     ----------
@@ -62,10 +53,6 @@ def sample_token(
         Divides the logits: below one sharpens, above one flattens.
     top_p : float
         See `nucleus`.
-
-    Returns
-    -------
-    int
     """
     if temperature == 0:
         return greedy_token(logits)

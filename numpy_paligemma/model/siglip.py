@@ -53,8 +53,7 @@ def siglip_encoder(
     ----------
     pixels : float array, (B, 3, height, width)
         In -1 … 1, height = width = ``c.image_size``.
-    w : SiglipWeights
-    c : VisionConfig
+    w, c : the encoder's numbers and sizes
     tap : Tap
         Sees ``embed``, ``blockNN/…`` and ``out``.
 
