@@ -127,7 +127,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _is_grey16(image: Image.Image) -> bool:
-    """Tell 16-bit greyscale, also where Pillow widens it (PGM, PNG before 11.3)."""
+    """Tell 16-bit greyscale, also where Pillow widens it (PGM; PNG in its youth)."""
     widened = image.mode == "I" and image.format in {"PNG", "PPM"}
     return image.mode.startswith("I;16") or widened
 
@@ -144,8 +144,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     """Wrap bytes, channels last; anything else is refused with the reason."""
     if array.dtype != np.uint8:
         message = (
-            f"expected a uint8 array of 0…255, came {array.dtype}: it would be scaled "
-            "to 0…1 a second time; pass np.round(255 * x).astype(np.uint8)"
+            f"expected a uint8 array of 0…255, came {array.dtype}: floats would be "
+            "scaled twice; convert it, from 0…1 by np.round(255 * x).astype(np.uint8)"
         )
         raise PictureError(message)
     if array.ndim not in {2, 3} or array.shape[2:] not in {(), (1,), (3,), (4,)}:
@@ -172,7 +172,7 @@ def _read(file: BinaryIO, name: str) -> Image.Image:
             raise PictureError(message) from error
         except UnidentifiedImageError as error:
             message = (
-                f"{name} is not a picture that Pillow can read; "
+                f"{name} is not a picture that Pillow can read, or has no pixels; "
                 "give a PNG, JPEG, WebP or other image file"
             )
             raise PictureError(message) from error
