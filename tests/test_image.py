@@ -1,6 +1,7 @@
 """Pictures to pixel values, and what bad pictures are told."""
 
 import io
+import os
 import struct
 import sys
 import zlib
@@ -183,6 +184,15 @@ def test_a_path_standard_input_an_object_and_an_array_are_the_same_picture(
     monkeypatch.setattr(sys, "stdin", piped)
     sources = [path, str(path), "-", photo, np.asarray(photo)]
     assert {load_image(source).tobytes() for source in sources} == {photo.tobytes()}
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system has no /dev/fd")
+def test_a_path_may_be_a_pipe(photo: Image.Image) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, encoded(photo, "PNG"))
+    os.close(writing)
+    assert load_image(f"/dev/fd/{reading}").tobytes() == photo.tobytes()
+    os.close(reading)
 
 
 @pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)], ids=str)

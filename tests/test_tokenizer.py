@@ -11,6 +11,7 @@ from tiny_tokenizer import (
     SEGMENTS,
     gemma_file,
     paligemma_file,
+    user_defined,
     write_tokenizer,
 )
 
@@ -185,6 +186,17 @@ def test_the_config_may_put_image_behind_the_file_but_not_inside(
         Tokenizer(model_path, image_token_id=inside)
 
 
+def test_image_may_be_a_piece_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(paligemma_file() + user_defined("<image>"))
+    tokenizer = Tokenizer(path)
+    assert tokenizer.image_token_id == tokenizer.vocab_size - 1
+    assert tokenizer.encode("<image>") == [tokenizer.image_token_id]
+    assert Tokenizer(path, tokenizer.image_token_id).encode("a") == tokenizer.encode(
+        "a"
+    )
+
+
 def test_text_that_is_no_unicode_is_refused(tokenizer: Tokenizer) -> None:
     # what Python makes of a byte on the command line that is not UTF-8
     with pytest.raises(ValueError, match=r"not valid Unicode: '\\udcff' at position 3"):
@@ -198,8 +210,9 @@ def test_text_that_is_no_unicode_is_refused(tokenizer: Tokenizer) -> None:
         (b'{"model": {"type": "BPE"}}', "is not a sentencepiece model, or damaged"),
         (paligemma_file()[:5000], "is not a sentencepiece model, or damaged"),
         (gemma_file(), r"came one of \d+ pieces without <loc0000>; plain Gemma's"),
+        (gemma_file(pad_id=-1), "expected the pieces <pad>, <eos>, <bos> and <unk>"),
     ],
-    ids=["empty", "json", "cut", "gemma"],
+    ids=["empty", "json", "cut", "gemma", "no-padding"],
 )
 def test_another_file_is_refused_in_one_line(
     data: bytes, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

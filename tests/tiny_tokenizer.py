@@ -49,7 +49,7 @@ def f(x): return x + 1  # code
 
 
 @cache
-def gemma_file() -> bytes:
+def gemma_file(pad_id: int = 0) -> bytes:
     """Train the part that is Gemma's: no ``<loc>``, no ``<seg>``."""
     out = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -66,7 +66,8 @@ def gemma_file() -> bytes:
         add_dummy_prefix=False,
         remove_extra_whitespaces=False,
         user_defined_symbols=WORDS,
-        **{f"{name}_id": i for i, name in enumerate(["pad", "eos", "bos", "unk"])},
+        pad_id=pad_id,
+        **{f"{name}_id": i for i, name in enumerate(["eos", "bos", "unk"], start=1)},
         **{f"{name}_piece": f"<{name}>" for name in ["pad", "eos", "bos", "unk"]},
         num_threads=1,
         minloglevel=2,
@@ -76,10 +77,10 @@ def gemma_file() -> bytes:
 
 def paligemma_file() -> bytes:
     """Bake the 1,152 words in: joined protocol buffers are one longer list."""
-    return gemma_file() + b"".join(map(_user_defined, [*LOCATIONS, *SEGMENTS]))
+    return gemma_file() + b"".join(map(user_defined, [*LOCATIONS, *SEGMENTS]))
 
 
-def _user_defined(word: str) -> bytes:
+def user_defined(word: str) -> bytes:
     """Write one ``SentencePiece`` of a ``ModelProto``: text, score 0, type 4."""
     text = word.encode()
     body = (

@@ -91,7 +91,8 @@ def load_image(source: ImageSource) -> Image.Image:
         return _read(BytesIO(sys.stdin.buffer.read()), "standard input")
     try:
         with Path(source).open("rb") as file:
-            return _read(file, repr(str(source)))
+            seekable = file if file.seekable() else BytesIO(file.read())  # a pipe
+            return _read(seekable, repr(str(source)))
     except FileNotFoundError:
         message = (
             f"no such picture: {str(source)!r}; give an image file, or - for stdin"
