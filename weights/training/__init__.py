@@ -1,0 +1,1 @@
+"""Train the miniature: a small PaliGemma, from nothing to `weights/miniature`."""

@@ -1,0 +1,211 @@
+"""Write a folder in Hugging Face form, as the published PaliGemma checkpoints have it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+
+from .learner import Learner
+from .network import Sizes
+from .optimiser import Optimiser
+from .painting import GRID, PATCH
+from .scenes import SIZE
+from .tokenizer import BOS, EOS, IMAGE_ID, LOCATIONS, PAD, PIECES, SEGMENTS
+
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<image>")
+
+
+def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
+    """Write weights, configuration and tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(tokenizer.read_bytes())
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+    documents = {
+        "config": config(Sizes()),
+        "generation_config": {"bos_token_id": BOS, "eos_token_id": EOS}
+        | {"pad_token_id": PAD},
+        "preprocessor_config": preprocessor_config(),
+        "tokenizer": tokenizer_json(pieces),
+        "tokenizer_config": tokenizer_config(),
+    }
+    for name, document in documents.items():
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    if checkpoint.exists():
+        file = folder / "model.safetensors"
+        save_file(weights(checkpoint), file, {"format": "pt"})
+        file.chmod(0o644)
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Return the averaged weights of a checkpoint in bfloat16, heads left out."""
+    learner = Learner(Sizes())
+    Optimiser(learner).values.copy_(torch.load(checkpoint)["average"])
+    state = learner.model.state_dict()
+    return {name: p.to(torch.bfloat16).contiguous() for name, p in state.items()}
+
+
+def config(c: Sizes) -> dict[str, Any]:
+    """Describe the model."""
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": SIZE,
+        "patch_size": PATCH,
+        "num_channels": 3,
+        "hidden_size": c.width,
+        "intermediate_size": c.vision_mlp,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_image_tokens": c.patches,
+        "projection_dim": c.width,
+        "projector_hidden_act": "gelu_fast",
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": c.eps,
+        "vision_use_head": False,
+    }
+    text = {
+        "model_type": "gemma",
+        "vocab_size": c.rows,
+        "hidden_size": c.width,
+        "intermediate_size": c.text_mlp,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": 1,
+        "num_image_tokens": c.patches,
+        "head_dim": c.head_dim,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 512,
+        "rms_norm_eps": c.eps,
+        "rope_theta": c.rope_base,
+    }
+    return {
+        "architectures": ["PaliGemmaForConditionalGeneration"],
+        "model_type": "paligemma",
+        "vocab_size": c.rows,
+        "hidden_size": c.width,
+        "projection_dim": c.width,
+        "image_token_index": IMAGE_ID,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+        "torch_dtype": "bfloat16",
+        "vision_config": vision,
+        "text_config": text,
+    }
+
+
+def preprocessor_config() -> dict[str, Any]:
+    """Describe how pixels are prepared: bicubic to 112, then to [-1, 1]."""
+    return {
+        "image_processor_type": "SiglipImageProcessor",
+        "processor_class": "PaliGemmaProcessor",
+        "do_convert_rgb": None,
+        "do_resize": True,
+        "size": {"height": SIZE, "width": SIZE},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "image_seq_length": GRID * GRID,
+    }
+
+
+def added_token(content: str, number: int) -> dict[str, Any]:
+    """Describe a token that is matched whole, before anything else."""
+    return {
+        "id": number,
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": content in SPECIAL,
+    }
+
+
+def added_tokens() -> list[dict[str, Any]]:
+    """List all of them, in the order of their ids."""
+    first = [*SPECIAL[:4], "\n"]
+    last = [*LOCATIONS, *SEGMENTS, "<image>"]
+    numbered = [*enumerate(first), *enumerate(last, PIECES)]
+    return [added_token(content, number) for number, content in numbered]
+
+
+def tokenizer_json(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
+    """Describe the same tokenizer for the `tokenizers` library.
+
+    A merge is any split of a piece into two pieces; its rank is the piece's.
+    """
+    vocab = {pieces.id_to_piece(i): i for i in range(len(pieces))}
+    words = [piece for piece, i in vocab.items() if i < PIECES and i > 4]
+    order = sorted(words, key=lambda piece: -pieces.get_score(vocab[piece]))
+    merges = [
+        [piece[:cut], piece[cut:]]
+        for piece in order
+        if not pieces.is_byte(vocab[piece])
+        for cut in range(1, len(piece))
+        if piece[:cut] in vocab and piece[cut:] in vocab
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added_tokens(),
+        "normalizer": replaced(" ", "▁"),
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                replaced("▁", " "),
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": merges,
+        },
+    }
+
+
+def replaced(old: str, new: str) -> dict[str, Any]:
+    """Describe a replacement of characters."""
+    return {"type": "Replace", "pattern": {"String": old}, "content": new}
+
+
+def tokenizer_config() -> dict[str, Any]:
+    """Name the special tokens."""
+    return {
+        "tokenizer_class": "GemmaTokenizer",
+        "processor_class": "PaliGemmaProcessor",
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "extra_special_tokens": {"image_token": "<image>"},
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 512,
+        "padding_side": "left",
+        "spaces_between_special_tokens": False,
+    }

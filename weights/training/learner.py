@@ -1,0 +1,151 @@
+"""What is learnt: the vision tower's passing heads, and the answers."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .network import PaliGemma, Sizes
+from .packing import Batch
+from .painting import GRID, NO_DIGIT
+from .places import CODE, codes, location_rows, soft_targets
+from .questions import BINS
+from .scenes import COLOURS, MOST, SIZE
+from .shapes import KINDS, NUMBER
+from .tokenizer import PIECES
+
+# linear heads on every patch, and on the patches' mean: name, outputs
+HEADS = {
+    "kind": len(KINDS) + 1,
+    "colour": len(COLOURS),
+    "rank": MOST,
+    "digit": NO_DIGIT + 1,
+    "digits": 3 * (NO_DIGIT + 1),
+    "box": 4,
+    "code": 4 * CODE,
+}
+POOLED = {"count": MOST + 1, "total": MOST + 1}
+WEIGHTS = {
+    "kind": 2.0,
+    "colour": 1.0,
+    "rank": 1.0,
+    "digit": 0.5,
+    "digits": 1.0,
+    "box": 8.0,
+    "code": 2.0,
+    "count": 0.5,
+    "total": 0.5,
+}
+PLACE_WEIGHT = 0.7  # of a location token's loss against a word's
+QUIET = ("out_proj", "fc2", "o_proj", "down_proj")  # write into the residual stream
+
+
+class Learner(nn.Module):
+    """The model with the heads that are thrown away at the end."""
+
+    bells: Tensor
+
+    def __init__(self, c: Sizes) -> None:
+        super().__init__()
+        self.model = PaliGemma(c)
+        self.heads = nn.Linear(c.width, sum(HEADS.values()))
+        self.pooled = nn.Linear(c.width, sum(POOLED.values()))
+        self.register_buffer("bells", soft_targets(), persistent=False)
+        self.start()
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Set the first weights: 1/√inputs, residual writers smaller."""
+        for name, p in self.named_parameters():
+            if p.ndim > 1:
+                quiet = 0.3 if name.split(".")[-2] in QUIET else 1.0
+                nn.init.normal_(p, std=quiet * p[0].numel() ** -0.5)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+        table = self.model.language_model.model.embed_tokens.weight
+        table[PIECES : PIECES + BINS] = location_rows(self.model.c.width)
+        nn.init.normal_(
+            self.model.vision_tower.vision_model.embeddings.position_embedding.weight,
+            std=0.5,
+        )
+
+    def looking(self, features: Tensor) -> dict[str, Tensor]:
+        """Apply the heads: (B, P, D) -> (B, P, outputs) or (B, outputs) each."""
+        patches = self.heads(features).float().split(list(HEADS.values()), -1)
+        whole = self.pooled(features.mean(1)).float().split(list(POOLED.values()), -1)
+        return dict(zip((*HEADS, *POOLED), (*patches, *whole), strict=True))
+
+    def vision_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Sum the heads' losses, weighted."""
+        out, truth = self.looking(features), labels(batch)
+        matters = truth["matters"].float()
+        on, on_number = truth["on"].float(), truth["on_number"].float()
+        code = codes(truth["box"] / SIZE * BINS).flatten(2)
+        losses = {
+            name: mean(cross_entropy(out[name], truth[name]), weight)
+            for name, weight in (
+                ("kind", matters),
+                ("colour", on),
+                ("rank", on),
+                ("digit", on_number),
+            )
+        }
+        digits = cross_entropy(out["digits"].unflatten(-1, (3, -1)), truth["digits"])
+        losses["digits"] = mean(digits.mean(-1), on_number)
+        losses["box"] = mean((out["box"] - truth["box"] / SIZE).abs().sum(-1), on)
+        losses["code"] = mean((out["code"] - code).square().mean(-1), on)
+        for name in POOLED:
+            losses[name] = cross_entropy(out[name], truth[name]).mean()
+        return torch.stack([WEIGHTS[name] * x for name, x in losses.items()]).sum()
+
+    def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Average the loss over words and, softly, places.
+
+        `features` are repeated where a picture has several rows of text.
+        """
+        rows = len(batch["ids"])
+        features = features.repeat_interleave(rows // len(features), 0)
+        args = (batch["ids"], batch["position"], batch["hidden"])
+        states = self.model.read(features, *args).flatten(0, 1)  # (B·T, D)
+        target = batch["target"].flatten()
+        words, places = batch["word_at"], batch["place_at"]
+        word = cross_entropy(self.model.logits(states[words]), target[words])
+        scores = self.model.logits(states[places]).log_softmax(-1)
+        bells = self.bells[(target[places] - PIECES).clamp(0)]
+        place = -(bells * scores[:, PIECES : PIECES + BINS]).sum(-1)
+        word_weight, place_weight = batch["word_weight"], batch["place_weight"]
+        total = (word * word_weight).sum() + PLACE_WEIGHT * (place * place_weight).sum()
+        return total / (word_weight.sum() + place_weight.sum())
+
+
+def labels(batch: Batch) -> dict[str, Tensor]:
+    """Spread what is known of the objects over the patches they own."""
+    owner = batch["owner"].long()  # (B, P)
+    rank = owner.clamp(0)
+    kinds, colours = batch["kind"].long(), batch["colour"].long()  # (B, MOST)
+    kind = kinds.gather(1, rank)
+    on = owner >= 0
+    numbers = batch["digits"].long()[:, None].expand(-1, GRID * GRID, -1)
+    return {
+        "matters": owner >= -1,
+        "on": on,
+        "on_number": on & (kind == NUMBER),
+        "kind": torch.where(on, kind, len(KINDS)),
+        "colour": colours.gather(1, rank).clamp(0),
+        "rank": rank,
+        "digit": batch["digit"].long(),
+        "digits": numbers,
+        "box": batch["box"].gather(1, rank[..., None].expand(-1, -1, 4)),
+        "count": ((kinds >= 0) & (kinds != NUMBER)).sum(-1),
+        "total": (kinds >= 0).sum(-1),
+    }
+
+
+def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over the last axis, not reduced."""
+    flat = F.cross_entropy(scores.flatten(0, -2), target.flatten(), reduction="none")
+    return flat.view(target.shape)
+
+
+def mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Average with weights, 0 where there is nothing to average."""
+    return (x * weight).sum() / weight.sum().clamp(1)

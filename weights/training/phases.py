@@ -1,0 +1,182 @@
+"""The three phases of training, each ending by the clock with its rates at 0.
+
+1 *look*: the vision tower alone, with its heads. 2 *pack*: everything, many questions
+to a picture. 3 *exact*: one question a row under PaliGemma's own mask.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .data import open_data
+from .learner import Learner
+from .network import Sizes
+from .optimiser import Optimiser
+from .packing import Batch, Reader, visibility
+from .tokenizer import Vocabulary
+from .validation import validate
+
+WARM_UP = 150  # steps
+SAVE_EVERY, VALIDATE_EVERY = 60.0, 240.0  # seconds
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What distinguishes a phase."""
+
+    name: str
+    seconds: float
+    pictures: int  # a batch, all processes together
+    length: int  # of a row of text; 0: look only
+    each: int  # rows of one question a picture; 0: one packed row
+    muon_rate: float
+    adam_rate: float
+    cooling: float  # share of the time over which the rates fall to 0
+    heads_weight: float
+
+
+LOOK = Phase("look", 1080, 128, 0, 0, 0.02, 3e-3, 0.35, 1.0)
+PACK = Phase("pack", 3300, 128, 104, 0, 0.02, 3e-3, 0.3, 0.2)
+EXACT = Phase("exact", 480, 96, 56, 2, 0.002, 3e-4, 0.9, 0.1)
+
+
+def learn(
+    process: int, processes: int, runs: Path, phase: Phase, start: str, seed: int
+) -> None:
+    """Run one phase in one of several processes; go on where it was cut off.
+
+    Parameters
+    ----------
+    runs : Path
+        Holds the data, the vocabulary and every phase's checkpoint.
+    start : str
+        The phase whose averaged weights are the first, or nothing.
+    """
+    torch.set_num_threads(1)
+    if processes > 1:
+        meeting = f"file://{runs.resolve()}/meeting-{phase.name}"
+        dist.init_process_group("gloo", meeting, rank=process, world_size=processes)
+    torch.manual_seed(seed)
+    learner = Learner(Sizes())
+    optimiser = Optimiser(learner)
+    elapsed = restore(optimiser, runs, phase, start)
+    vocabulary = Vocabulary(runs / "tokenizer.model")
+    reader = Reader(open_data(runs / "data"), vocabulary, seed, process)
+    run(learner, optimiser, reader, phase, Clock(elapsed), runs, processes)
+
+
+class Clock:
+    """Counts a phase's seconds, over interruptions."""
+
+    def __init__(self, elapsed: float) -> None:
+        self.start = time.monotonic() - elapsed
+
+    def seconds(self) -> float:
+        """Return the time spent in the phase."""
+        return time.monotonic() - self.start
+
+
+def restore(optimiser: Optimiser, runs: Path, phase: Phase, start: str) -> float:
+    """Load a checkpoint of this phase, or the average of the one before."""
+    own = runs / f"{phase.name}.pt"
+    if own.exists():
+        state = torch.load(own)
+        optimiser.load(state)
+        return float(state["elapsed"])
+    if start:
+        average = torch.load(runs / f"{start}.pt")["average"]
+        optimiser.values.copy_(average)
+        optimiser.average.copy_(average)
+    return 0.0
+
+
+def rate_share(phase: Phase, seconds: float, steps: int) -> float:
+    """Return the share of the full rate: warm-up, level, falling to 0."""
+    left = max(0.0, 1 - seconds / phase.seconds)
+    return min(1.0, (steps + 1) / WARM_UP, left / phase.cooling)
+
+
+def run(
+    learner: Learner,
+    optimiser: Optimiser,
+    reader: Reader,
+    phase: Phase,
+    clock: Clock,
+    runs: Path,
+    processes: int,
+) -> None:
+    """Step until the time is up; save, validate and tell now and then."""
+    leader = reader.process == 0
+    step = torch.compile(loss, dynamic=False)
+    saved = told = seconds = clock.seconds()
+    while seconds < phase.seconds:
+        batch = draw_batch(reader, phase, optimiser.steps, processes)
+        value: Tensor = step(learner, batch, phase)
+        value.backward()  # type: ignore[no-untyped-call]
+        seconds = optimiser.share_gradients(clock.seconds())
+        share = rate_share(phase, seconds, optimiser.steps)
+        optimiser.step(phase.muon_rate * share, phase.adam_rate * share)
+        if leader and (seconds - told > VALIDATE_EVERY or optimiser.steps == 20):
+            tell(learner, optimiser, reader, phase, runs, seconds, float(value))
+            told = seconds
+        if leader and seconds - saved > SAVE_EVERY:
+            save(optimiser, runs, phase, seconds)
+            saved = seconds
+    if leader:
+        tell(learner, optimiser, reader, phase, runs, seconds, float(value))
+        save(optimiser, runs, phase, seconds)
+        (runs / f"{phase.name}.done").touch()
+
+
+def draw_batch(reader: Reader, phase: Phase, number: int, processes: int) -> Batch:
+    """Draw the pictures of one step, and the questions if there are any."""
+    rows = reader.rows(number, phase.pictures // processes)
+    batch = reader.pictures(rows)
+    if phase.length:
+        batch |= reader.texts(rows, number, phase.length, phase.each)
+        exact = phase.each > 0
+        batch["hidden"] = visibility(batch, picture_sees_prompt=exact)
+    return batch
+
+
+def loss(learner: Learner, batch: Batch, phase: Phase) -> Tensor:
+    """Compute a batch's loss in bfloat16 where that is safe."""
+    with torch.autocast("cpu", torch.bfloat16):
+        features = learner.model.see(batch["picture"])
+        total = phase.heads_weight * learner.vision_loss(features, batch)
+        if phase.length:
+            total = total + learner.answer_loss(features, batch)
+    return total
+
+
+def save(optimiser: Optimiser, runs: Path, phase: Phase, seconds: float) -> None:
+    """Write the checkpoint so that an interruption cannot spoil it."""
+    torch.save({"elapsed": seconds, **optimiser.state()}, runs / "saving.pt")
+    (runs / "saving.pt").replace(runs / f"{phase.name}.pt")
+
+
+def tell(
+    learner: Learner,
+    optimiser: Optimiser,
+    reader: Reader,
+    phase: Phase,
+    runs: Path,
+    seconds: float,
+    value: float,
+) -> None:
+    """Validate the averaged weights and write a line to the log."""
+    values = optimiser.values.clone()
+    optimiser.values.copy_(optimiser.average)
+    held_out = Reader(open_data(runs / "validation"), reader.vocabulary, 0, 0)
+    figures = validate(learner, held_out, look_only=phase.length == 0)
+    optimiser.values.copy_(values)
+    measured = "  ".join(f"{name} {figure:.3f}" for name, figure in figures.items())
+    line = f"{phase.name} {seconds:5.0f} s  step {optimiser.steps:5d}"
+    line = f"{line}  loss {value:.3f}  {measured}"
+    print(line, flush=True)
+    with (runs / "log.txt").open("a") as log:
+        log.write(line + "\n")

@@ -1,0 +1,210 @@
+"""Every question the miniature knows, with the true answer for a picture.
+
+All of it works on `Fact`s, the objects of one picture from left to right; the words
+are English but for the captions.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .painting import Box
+from .scenes import COLOURS, SIZE
+from .shapes import KINDS, NUMBER
+from .words import join, name
+
+BINS = 1024
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a question can ask of one object."""
+
+    kind: int
+    colour: int
+    box: Box
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, its answer, and the task's name for the statistics."""
+
+    task: str
+    prompt: str
+    answer: str
+
+
+Asker = Callable[[random.Random, list[Fact], str], Question | None]
+
+
+def caption(language: str, facts: list[Fact]) -> str:
+    """Say what is there from left to right."""
+    return join(language, [name(language, fact.colour, fact.kind) for fact in facts])
+
+
+def ask_caption(_: random.Random, facts: list[Fact], __: str) -> Question:
+    """`caption en`."""
+    return Question("caption en", "caption en", caption("en", facts))
+
+
+def ask_foreign_caption(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`caption de`, `caption fr`, `caption es`."""
+    prompt = f"caption {(language := rng.choice(('de', 'fr', 'es')))}"
+    return Question(prompt, prompt, caption(language, facts))
+
+
+def ask_text(_: random.Random, __: list[Fact], digits: str) -> Question | None:
+    """`ocr`, where there is a number."""
+    return Question("ocr", "ocr", digits) if digits else None
+
+
+def box_tokens(box: Box) -> str:
+    """Write a box as four tokens: top, left, bottom, right."""
+    left, top, right, bottom = box
+    bins = (min(BINS - 1, int(at / SIZE * BINS)) for at in (top, left, bottom, right))
+    return "".join(f"<loc{at:04d}>" for at in bins)
+
+
+Look = tuple[int | None, int]  # colour, or None for any, and kind
+
+
+def label(look: Look) -> str:
+    """Name what is to be detected: `red circle`, or `circle` of any colour."""
+    colour, kind = look
+    return KINDS[kind] if colour is None else f"{COLOURS[colour]} {KINDS[kind]}"
+
+
+def detect(facts: list[Fact], looks: list[Look]) -> str:
+    """Answer with boxes: in the order asked, then from left to right."""
+    found = [
+        f"{box_tokens(fact.box)} {label(look)}"
+        for look in looks
+        for fact in facts
+        if fact.kind == look[1] and look[0] in {None, fact.colour}
+    ]
+    return " ; ".join(found)
+
+
+def any_look(rng: random.Random, facts: list[Fact], absent: float) -> Look:
+    """Choose an object's look, or with probability `absent` any look."""
+    if rng.random() < absent:
+        return rng.randrange(len(COLOURS)), rng.randrange(len(KINDS))
+    fact = rng.choice(facts)
+    return fact.colour, fact.kind
+
+
+def ask_detect(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`detect red circle`: nothing there in about a fifth of the cases."""
+    look = any_look(rng, facts, absent=0.2)
+    return Question("detect", f"detect {label(look)}", detect(facts, [look]))
+
+
+def ask_detect_kind(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`detect star`: of any colour."""
+    look = (None, any_look(rng, facts, absent=0.15)[1])
+    return Question("detect kind", f"detect {label(look)}", detect(facts, [look]))
+
+
+def ask_detect_two(rng: random.Random, facts: list[Fact], _: str) -> Question | None:
+    """`detect red circle ; blue star`."""
+    looks = [any_look(rng, facts, absent=0.2) for _ in range(2)]
+    if looks[0] == looks[1]:
+        return None
+    prompt = f"detect {label(looks[0])} ; {label(looks[1])}"
+    return Question("detect two", prompt, detect(facts, looks))
+
+
+def only(facts: list[Fact], kind: int) -> Fact | None:
+    """Return the one object of a kind, if it is the only one."""
+    alike = [fact for fact in facts if fact.kind == kind]
+    return alike[0] if len(alike) == 1 else None
+
+
+def ask_colour(rng: random.Random, facts: list[Fact], _: str) -> Question | None:
+    """`answer en what colour is the circle?`, where exactly one is there."""
+    kind = rng.choice(facts).kind
+    if (fact := only(facts, kind)) is None:
+        return None
+    prompt = f"answer en what colour is the {KINDS[kind]}?"
+    return Question("colour", prompt, COLOURS[fact.colour])
+
+
+def ask_count(_: random.Random, facts: list[Fact], __: str) -> Question:
+    """`answer en how many shapes are there?`: numbers do not count."""
+    shapes = sum(fact.kind != NUMBER for fact in facts)
+    return Question("count", "answer en how many shapes are there?", str(shapes))
+
+
+def ask_count_kind(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`answer en how many circles are there?`."""
+    kind = rng.randrange(NUMBER)
+    if rng.random() < 0.7 and (near := rng.choice(facts).kind) != NUMBER:
+        kind = near
+    total = sum(fact.kind == kind for fact in facts)
+    prompt = f"answer en how many {KINDS[kind]}s are there?"
+    return Question("count kind", prompt, str(total))
+
+
+def ask_count_colour(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`answer en how many red shapes are there?`."""
+    colour = any_look(rng, facts, absent=0.3)[0]
+    total = sum(fact.kind != NUMBER and fact.colour == colour for fact in facts)
+    prompt = f"answer en how many {COLOURS[colour or 0]} shapes are there?"
+    return Question("count colour", prompt, str(total))
+
+
+def ask_whether(rng: random.Random, facts: list[Fact], _: str) -> Question:
+    """`answer en is there a red circle?`; half of the "no" share colour or kind."""
+    fact = rng.choice(facts)
+    colour, kind = fact.colour, fact.kind
+    if rng.random() < 0.55:
+        change = rng.choice(("colour", "kind", "both", "both"))
+        colour = colour if change == "kind" else rng.randrange(len(COLOURS))
+        kind = kind if change == "colour" else rng.randrange(len(KINDS))
+    there = any((fact.colour, fact.kind) == (colour, kind) for fact in facts)
+    prompt = f"answer en is there a {COLOURS[colour]} {KINDS[kind]}?"
+    return Question("yes/no", prompt, "yes" if there else "no")
+
+
+def ask_neighbour(rng: random.Random, facts: list[Fact], _: str) -> Question | None:
+    """`answer en what is left of the star?`, where exactly one is there."""
+    kind, side = rng.choice(facts).kind, rng.choice(("left", "right"))
+    if (fact := only(facts, kind)) is None:
+        return None
+    at = facts.index(fact) + (1 if side == "right" else -1)
+    there = 0 <= at < len(facts)
+    answer = name("en", facts[at].colour, facts[at].kind) if there else "nothing"
+    prompt = f"answer en what is {side} of the {KINDS[kind]}?"
+    return Question("neighbour", prompt, answer)
+
+
+# how many of each to try to ask of a picture, on average
+ASKED: dict[Asker, float] = {
+    ask_caption: 1,
+    ask_text: 1,
+    ask_count: 0.7,
+    ask_detect: 2,
+    ask_colour: 1,
+    ask_count_kind: 0.7,
+    ask_whether: 1,
+    ask_foreign_caption: 0.6,
+    ask_detect_kind: 0.35,
+    ask_detect_two: 0.4,
+    ask_neighbour: 0.6,
+    ask_count_colour: 0.5,
+}
+
+
+def questions_about(
+    rng: random.Random, facts: list[Fact], digits: str
+) -> list[Question]:
+    """Draw questions on one picture, in random order, no prompt twice."""
+    asked: dict[str, Question] = {}
+    for asker, wanted in ASKED.items():
+        times = int(wanted) + (rng.random() < wanted % 1)
+        for question in (asker(rng, facts, digits) for _ in range(times)):
+            if question is not None:
+                asked[question.prompt] = question
+    questions = list(asked.values())
+    rng.shuffle(questions)
+    return questions

@@ -1,0 +1,92 @@
+"""Figures on held-out pictures while training goes on.
+
+An answer counts as right if every token is the likeliest one after the true ones
+before it: then greedy decoding gives the same text. Boxes are compared by IoU.
+"""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from .learner import Learner, labels, mean
+from .packing import Reader, pack, visibility
+from .painting import Box
+from .questions import BINS, Question
+from .scenes import SIZE
+from .tokenizer import PIECES
+
+PICTURES, LENGTH = 256, 64
+
+
+@torch.no_grad()
+def validate(learner: Learner, reader: Reader, *, look_only: bool) -> dict[str, float]:
+    """Measure the heads, or the answers under PaliGemma's own mask."""
+    rows = reader.rows(0, PICTURES)
+    batch = reader.pictures(rows)
+    features = learner.model.see(batch["picture"])
+    if look_only:
+        return heads_right(learner, features, batch)
+    texts: list[list[Question]] = []
+    owners: list[int] = []
+    for i, questions in enumerate(reader.questions(rows, 0)):
+        texts += [[question] for question in questions]
+        owners += [i] * len(questions)
+    return answers_right(learner, features[torch.tensor(owners)], texts, reader)
+
+
+def heads_right(
+    learner: Learner, features: Tensor, batch: dict[str, Tensor]
+) -> dict[str, float]:
+    """Measure the heads patch by patch; `box` is an error in pixels."""
+    out, truth = learner.looking(features), labels(batch)
+    on, on_number = truth["on"].float(), truth["on_number"].float()
+    right = {
+        name: mean((out[name].argmax(-1) == truth[name]).float(), on)
+        for name in ("kind", "colour", "rank")
+    }
+    digits = out["digits"].unflatten(-1, (3, -1)).argmax(-1) == truth["digits"]
+    right["number"] = mean(digits.all(-1).float(), on_number)
+    error = (out["box"] * SIZE - truth["box"]).abs().mean(-1)
+    right["box"] = mean(error, on)
+    right["count"] = (out["count"].argmax(-1) == truth["count"]).float().mean()
+    return {name: float(value) for name, value in right.items()}
+
+
+def answers_right(
+    learner: Learner, features: Tensor, texts: list[list[Question]], reader: Reader
+) -> dict[str, float]:
+    """Measure the answers of each task, 256 rows at a time."""
+    results: dict[str, list[float]] = defaultdict(list)
+    for start in range(0, len(texts), 256):
+        some = texts[start : start + 256]
+        batch = pack(some, reader.vocabulary, LENGTH)
+        hidden = visibility(batch, picture_sees_prompt=True)
+        span = slice(start, start + 256)
+        args = (features[span], batch["ids"], batch["position"], hidden)
+        guess = learner.model.logits(learner.model.read(*args)).argmax(-1)
+        for [question], target, said in zip(some, batch["target"], guess, strict=True):
+            wanted = target >= 0
+            grade(results, question, target[wanted], said[wanted])
+    return {task: sum(values) / len(values) for task, values in results.items()}
+
+
+def grade(
+    results: dict[str, list[float]], question: Question, target: Tensor, said: Tensor
+) -> None:
+    """Judge one answer: of a detection its words and its boxes, each apart."""
+    place = (target >= PIECES) & (target < PIECES + BINS)
+    results[question.task].append(float((target == said)[~place].all()))
+    if question.task == "detect":
+        true, guess = target[place].view(-1, 4), said[place].view(-1, 4) - PIECES
+        for a, b in zip((true - PIECES).tolist(), guess.tolist(), strict=True):
+            results["IoU"].append(overlap_share(tuple(a), tuple(b)))
+
+
+def overlap_share(a: Box, b: Box) -> float:
+    """Measure intersection over union of two boxes, corners in the same order."""
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    both = width * height
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both
+    return both / union if union > 0 else 0.0
