@@ -33,6 +33,7 @@ def row(processor: PaliGemmaProcessor, text: str) -> list[int]:
     [
         ("caption en", RED, "III^caption en\n"),
         ("caption en", [RED], "III^caption en\n"),
+        ("caption en", (RED,), "III^caption en\n"),
         ("", RED, "III^\n"),
         (" caption en ", RED, "III^ caption en \n"),
         ("two\nlines\n", RED, "III^two\nlines\n\n"),
@@ -114,7 +115,12 @@ def test_pictures_may_be_paths_arrays_and_objects(
         ([], [], "expected at least one prompt"),
         ("<image>a", [RED, BLUE], r"have \[1\] of them, the pictures are \[1, 1\]"),
         ("<image><image>", RED, r"have \[2\] of them, the pictures are \[1\]"),
-        (["<image>", "b"], [RED, BLUE], r"have \[1, 0\] of them, .* are \[1, 1\]"),
+        (["<image>" * 2, "b"], [RED, BLUE], r"have \[2, 0\] of them, .* are \[1, 1\]"),
+        (
+            ["<image>"] * 2,
+            [[RED, BLUE], RED],
+            r"have \[1, 1\] of them, .* are \[2, 1\]",
+        ),
         (
             ["<image>", "<image>" * 2],
             [[RED, BLUE], [RED]],

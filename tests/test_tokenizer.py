@@ -190,7 +190,8 @@ def test_image_may_be_a_piece_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(paligemma_file() + user_defined("<image>"))
     tokenizer = Tokenizer(path)
-    assert tokenizer.image_token_id == tokenizer.vocab_size - 1
+    assert tokenizer.image_token_id == tokenizer.token_id("<seg127>") + 1
+    assert tokenizer.vocab_size == tokenizer.image_token_id + 1
     assert tokenizer.encode("<image>") == [tokenizer.image_token_id]
     assert Tokenizer(path, tokenizer.image_token_id).encode("a") == tokenizer.encode(
         "a"

@@ -91,8 +91,7 @@ def load_image(source: ImageSource) -> Image.Image:
         return _read(BytesIO(sys.stdin.buffer.read()), "standard input")
     try:
         with Path(source).open("rb") as file:
-            seekable = file if file.seekable() else BytesIO(file.read())  # a pipe
-            return _read(seekable, repr(str(source)))
+            return _read(file, repr(str(source)))
     except FileNotFoundError:
         message = (
             f"no such picture: {str(source)!r}; give an image file, or - for stdin"
@@ -155,8 +154,6 @@ def _from_array(array: np.ndarray) -> Image.Image:
             f"came {array.shape}; np.moveaxis(x, 0, -1) moves channels from the front"
         )
         raise PictureError(message)
-    if 0 in array.shape:
-        return Image.new("L", array.shape[1::-1])
     return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
 
 
