@@ -12,6 +12,7 @@ import numpy as np
 from numpy_paligemma.arrays.device import DEVICES
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.commands.progress import Progress
+from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,14 @@ def run(argv: Sequence[str]) -> None:
             "warning: the prompt is empty; PaliGemma expects a task, such as "
             '"caption en", "answer en what is this?", "detect cat" or "ocr"'
         )
+    # first: a mistyped name should not have to wait for a checkpoint
+    pictures = [load_image(name) for name in args.image]
     with Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         model, processor = load_hf_model(
             args.model, device=args.device, dtype=args.dtype, revision=args.revision
         )
-        inputs = processor([args.prompt], [args.image])
+        inputs = processor([args.prompt], [pictures])
         tokens = model.stream(
             **inputs,
             max_new_tokens=args.max_new_tokens,
@@ -66,10 +69,13 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "numpy-paligemma generate",
         description="Answer a prompt about a picture.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = p.add_argument
-    add("--model", default=DEFAULT_MODEL, help='hub name, folder, or "miniature"')
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        help='hub name, folder, or "miniature" (default %(default)s)',
+    )
     add(
         "--image",
         required=True,
@@ -78,24 +84,40 @@ def parser() -> argparse.ArgumentParser:
         help="picture, or - for stdin; may repeat, all for the one prompt",
     )
     add("--prompt", required=True, metavar="TEXT", help='a task, such as "caption en"')
-    add("--max-new-tokens", type=_count, default=100, metavar="N", help="where to stop")
+    add(
+        "--max-new-tokens",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="where to stop (default %(default)s)",
+    )
     add(
         "--temperature",
         type=_temperature,
         default=0.8,
         metavar="T",
-        help="0 is greedy, above 1 flattens the odds",
+        help="0 is greedy, above 1 flattens the odds (default %(default)s)",
     )
     add(
         "--top-p",
         type=_share,
         default=0.9,
         metavar="P",
-        help="draw from the fewest tokens that reach P together",
+        help="draw from the fewest tokens that reach P together (default %(default)s)",
     )
     add("--seed", type=_count, metavar="N", help="the same seed, the same answer")
-    add("--device", choices=DEVICES, default="auto", help="auto: a GPU if CuPy has one")
-    add("--dtype", choices=HELD_DTYPES, default="bfloat16", help="how to hold matrices")
+    add(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="auto: a GPU if CuPy has one (default %(default)s)",
+    )
+    add(
+        "--dtype",
+        choices=HELD_DTYPES,
+        default="bfloat16",
+        help="how to hold matrices (default %(default)s)",
+    )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
     return p

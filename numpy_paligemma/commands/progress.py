@@ -41,7 +41,7 @@ class Progress:
         if not self.on:
             return no_tap
         depth = c.vision.depth + c.text.depth
-        self.bar = tqdm(total=depth, unit="layer", leave=False, file=self.stream)
+        self.bar = tqdm[None](total=depth, unit="layer", leave=False, file=self.stream)
 
         def move(name: str, x: np.ndarray) -> np.ndarray:
             stage, _, rest = name.partition("/")

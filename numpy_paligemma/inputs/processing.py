@@ -9,7 +9,7 @@ is big_vision's (its PaliGemma README), the calling rules are transformers'
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -24,6 +24,14 @@ from numpy_paligemma.inputs.tokenizer import IMAGE, Tokenizer
 Pictures = ImageSource | Sequence[ImageSource] | Sequence[Sequence[ImageSource]]
 
 
+class Inputs(TypedDict):
+    """What the model takes."""
+
+    input_ids: np.ndarray  # int64 (B, T)
+    attention_mask: np.ndarray  # int64 (B, T), 0 at the padding
+    pixel_values: np.ndarray  # float32 (pictures, 3, S, S), in the order of the rows
+
+
 @dataclass(frozen=True, slots=True)
 class PaliGemmaProcessor:
     """Prepares pictures and prompts for one checkpoint."""
@@ -32,9 +40,7 @@ class PaliGemmaProcessor:
     image_settings: ImageSettings
     image_seq_length: int  # n, soft tokens a picture
 
-    def __call__(
-        self, text: str | Sequence[str], images: Pictures
-    ) -> dict[str, np.ndarray]:
+    def __call__(self, text: str | Sequence[str], images: Pictures) -> Inputs:
         """Lay out a batch of B rows with k pictures in all, padded on the left.
 
         Parameters
@@ -47,9 +53,8 @@ class PaliGemmaProcessor:
 
         Returns
         -------
-        dict
-            ``input_ids`` int64 (B, T), ``attention_mask`` int64 (B, T) with 0 at the
-            padding, ``pixel_values`` float32 (k, 3, S, S), in the order of the rows
+        Inputs
+            A dictionary, to be handed on as ``model.generate(**inputs)``.
 
         Raises
         ------
