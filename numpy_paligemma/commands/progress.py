@@ -1,7 +1,7 @@
 """Progress on stderr, driven by the taps; silent where stderr is no terminal."""
 
 from types import TracebackType
-from typing import Self, TextIO
+from typing import NoReturn, Self, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +16,7 @@ class Progress:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.on = stream.isatty()
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -41,7 +41,7 @@ class Progress:
         if not self.on:
             return no_tap
         depth = c.vision.depth + c.text.depth
-        self.bar = tqdm[None](total=depth, unit="layer", leave=False, file=self.stream)
+        self.bar = tqdm(total=depth, unit="layer", leave=False, file=self.stream)
 
         def move(name: str, x: np.ndarray) -> np.ndarray:
             stage, _, rest = name.partition("/")
