@@ -2,7 +2,7 @@
 
 The arithmetic is that of transformers' Pillow-backed image processor
 (``models/siglip/image_processing_pil_siglip.py``) for a picture handed over as an
-object, with ``do_convert_rgb`` on, to the last bit. Three things follow from that:
+object, with ``do_convert_rgb`` on, to the last bit. Three things to know:
 
 - A file is treated as the object that Pillow opens from it. Transparent pixels become
   white; an EXIF orientation is *not* applied. (Handed a path, transformers turns the

@@ -8,8 +8,8 @@ bytes for characters it lacks, nothing normalised) with 1,152 words baked in beh
 
 ``<image>`` alone is not in the file. sentencepiece would spell it letter by letter, and
 ``<bos>`` too; so those words are cut out of the text first and the rest is encoded
-piece by piece, as transformers does (big_vision: ``pp/proj/paligemma/ops_text`` and
-the tokenizer notes of its PaliGemma README).
+piece by piece, as transformers does. Source: big_vision, ``pp/ops_text.py`` and the
+tokenizer notes of ``configs/proj/paligemma/README.md``.
 """
 
 import codecs
