@@ -56,9 +56,8 @@ def check(folder: Path, runs: Path, pictures: int = 12) -> tuple[int, float]:
             text = inputs["input_ids"][0, GRID * GRID :]
             length = len(text) - 1  # the last is <eos>, which is not read
             if text[:-1].tolist() != batch["ids"][0, :length].tolist():
-                raise ValueError(
-                    f"{question}: {text.tolist()}, {batch['ids'].tolist()}"
-                )
+                message = f"{question}: {text.tolist()} here, {batch['ids'].tolist()}"
+                raise ValueError(message)
             hidden = visibility(batch, picture_sees_prompt=True)
             states = ours.read(features, batch["ids"], batch["position"], hidden)
             inputs.pop("labels")

@@ -106,7 +106,7 @@ class Learner(nn.Module):
         features = features.repeat_interleave(rows // len(features), 0)
         args = (batch["ids"], batch["position"], batch["hidden"])
         states = self.model.read(features, *args).flatten(0, 1)  # (B·T, D)
-        target = batch["target"].flatten()
+        target = batch["target"].flatten().clamp(0)  # -1 only where the weight is 0
         words, places = batch["word_at"], batch["place_at"]
         word = cross_entropy(self.model.logits(states[words]), target[words])
         scores = self.model.logits(states[places]).log_softmax(-1)

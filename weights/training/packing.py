@@ -17,7 +17,7 @@ from .questions import Question, questions_about
 from .tokenizer import BOS, EOS, PIECES, Vocabulary
 
 NEWLINE = 4
-WORDS, PLACES = 40, 28  # targets a row, on average, that there is room for
+WORDS, PLACES = 40, 18  # targets a row, on average, that there is room for
 
 Batch = dict[str, Tensor]
 

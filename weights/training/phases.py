@@ -40,7 +40,7 @@ class Phase:
 
 
 LOOK = Phase("look", 1080, 128, 0, 0, 0.02, 3e-3, 0.35, 1.0)
-PACK = Phase("pack", 3300, 128, 104, 0, 0.02, 3e-3, 0.3, 0.2)
+PACK = Phase("pack", 3300, 128, 112, 0, 0.02, 3e-3, 0.3, 0.2)
 EXACT = Phase("exact", 480, 96, 56, 2, 0.002, 3e-4, 0.9, 0.1)
 
 
@@ -121,13 +121,15 @@ def run(
         share = rate_share(phase, seconds, optimiser.steps)
         optimiser.step(phase.muon_rate * share, phase.adam_rate * share)
         if leader and (seconds - told > VALIDATE_EVERY or optimiser.steps == 20):
-            tell(learner, optimiser, reader, phase, runs, seconds, float(value))
+            tell(
+                learner, optimiser, reader, phase, runs, seconds, float(value.detach())
+            )
             told = seconds
         if leader and seconds - saved > SAVE_EVERY:
             save(optimiser, runs, phase, seconds)
             saved = seconds
     if leader:
-        tell(learner, optimiser, reader, phase, runs, seconds, float(value))
+        tell(learner, optimiser, reader, phase, runs, seconds, float(value.detach()))
         save(optimiser, runs, phase, seconds)
         (runs / f"{phase.name}.done").touch()
 

@@ -182,16 +182,16 @@ def ask_neighbour(rng: random.Random, facts: list[Fact], _: str) -> Question | N
 ASKED: dict[Asker, float] = {
     ask_caption: 1,
     ask_text: 1,
-    ask_count: 0.7,
-    ask_detect: 2,
-    ask_colour: 1,
-    ask_count_kind: 0.7,
-    ask_whether: 1,
-    ask_foreign_caption: 0.6,
-    ask_detect_kind: 0.35,
+    ask_count: 0.5,
+    ask_detect: 3,
+    ask_colour: 0.7,
+    ask_count_kind: 0.6,
+    ask_whether: 0.8,
+    ask_foreign_caption: 0.5,
+    ask_detect_kind: 0.4,
     ask_detect_two: 0.4,
-    ask_neighbour: 0.6,
-    ask_count_colour: 0.5,
+    ask_neighbour: 0.5,
+    ask_count_colour: 0.4,
 }
 
 

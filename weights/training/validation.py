@@ -16,10 +16,11 @@ from .questions import BINS, Question
 from .scenes import SIZE
 from .tokenizer import PIECES
 
-PICTURES, LENGTH = 256, 64
+PICTURES, LENGTH = 96, 64
 
 
 @torch.no_grad()
+@torch.autocast("cpu", torch.bfloat16)
 def validate(learner: Learner, reader: Reader, *, look_only: bool) -> dict[str, float]:
     """Measure the heads, or the answers under PaliGemma's own mask."""
     rows = reader.rows(0, PICTURES)
