@@ -8,10 +8,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from . import phases, tokenizer
 from .data import make_data
+from .export import export
 
 HERE = Path(__file__).parent
 
@@ -31,12 +32,15 @@ def main() -> None:
         timed = replace(phase, seconds=60 * minutes)
         train(args.processes, runs, timed, start, args.seed)
         start = phase.name
+    best = phases.better(runs, ("pack", "exact"))
+    export(runs / f"{best}.pt", runs / "tokenizer.model", args.to)
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("weights.training", description=__doc__)
     parser.add_argument("--runs", type=Path, default=HERE / "runs", help="work folder")
+    parser.add_argument("--to", type=Path, default=HERE.parent / "miniature")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pictures", type=int, default=180_000)
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
@@ -58,7 +62,7 @@ def train(
         return
     (runs / f"meeting-{phase.name}").unlink(missing_ok=True)
     args = (processes, runs, phase, start, seed)
-    mp.spawn(phases.learn, args, nprocs=processes)
+    spawn(phases.learn, args, nprocs=processes)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

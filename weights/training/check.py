@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from .data import open_data
-from .network import PaliGemma, Sizes
+from .layers import Sizes
+from .network import PaliGemma
 from .packing import Reader, pack, visibility
-from .painting import GRID
+from .scenes import GRID
 from .tokenizer import Vocabulary
 
 HERE = Path(__file__).parent

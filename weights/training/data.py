@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from .painting import GRID, NO_DIGIT, draw_scene
-from .questions import Fact
-from .scenes import MOST, SIZE
+from .labels import NO_DIGIT
+from .painting import draw_scene
+from .scenes import GRID, MOST, SIZE
+from .truth import Fact
 
 FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     "picture": ((SIZE, SIZE, 3), np.uint8),

@@ -4,14 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .network import PaliGemma, Sizes
+from .colours import COLOURS
+from .labels import NO_DIGIT
+from .layers import Sizes
+from .network import PaliGemma
 from .packing import Batch
-from .painting import GRID, NO_DIGIT
 from .places import CODE, codes, location_rows, soft_targets
-from .questions import BINS
-from .scenes import COLOURS, MOST, SIZE
+from .scenes import GRID, MOST, SIZE
 from .shapes import KINDS, NUMBER
 from .tokenizer import PIECES
+from .truth import BINS
 
 # linear heads on every patch, and on the patches' mean: name, outputs
 HEADS = {
@@ -70,9 +72,11 @@ class Learner(nn.Module):
 
     def looking(self, features: Tensor) -> dict[str, Tensor]:
         """Apply the heads: (B, P, D) -> (B, P, outputs) or (B, outputs) each."""
-        patches = self.heads(features).float().split(list(HEADS.values()), -1)
-        whole = self.pooled(features.mean(1)).float().split(list(POOLED.values()), -1)
-        return dict(zip((*HEADS, *POOLED), (*patches, *whole), strict=True))
+        patches = self.heads(features).float()
+        whole = self.pooled(features.mean(1)).float()
+        parts = torch.split(patches, list(HEADS.values()), -1)
+        parts += torch.split(whole, list(POOLED.values()), -1)
+        return dict(zip((*HEADS, *POOLED), parts, strict=True))
 
     def vision_loss(self, features: Tensor, batch: Batch) -> Tensor:
         """Sum the heads' losses, weighted."""
@@ -89,7 +93,7 @@ class Learner(nn.Module):
                 ("digit", on_number),
             )
         }
-        digits = cross_entropy(out["digits"].unflatten(-1, (3, -1)), truth["digits"])
+        digits = cross_entropy(out["digits"].view(*on.shape, 3, -1), truth["digits"])
         losses["digits"] = mean(digits.mean(-1), on_number)
         losses["box"] = mean((out["box"] - truth["box"] / SIZE).abs().sum(-1), on)
         losses["code"] = mean((out["code"] - code).square().mean(-1), on)

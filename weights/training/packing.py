@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .data import Store, facts_about
-from .painting import GRID
-from .questions import Question, questions_about
+from .questions import questions_about
+from .scenes import GRID
 from .tokenizer import BOS, EOS, PIECES, Vocabulary
+from .truth import Question
 
 NEWLINE = 4
 WORDS, PLACES = 40, 18  # targets a row, on average, that there is room for

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .data import open_data
+from .layers import Sizes
 from .learner import Learner
-from .network import Sizes
 from .optimiser import Optimiser
 from .packing import Batch, Reader, visibility
 from .tokenizer import Vocabulary
@@ -182,3 +182,18 @@ def tell(
     print(line, flush=True)
     with (runs / "log.txt").open("a") as log:
         log.write(line + "\n")
+
+
+def better(runs: Path, names: tuple[str, ...]) -> str:
+    """Return the phase whose averaged weights answer held-out questions best."""
+    learner = Learner(Sizes())
+    optimiser = Optimiser(learner)
+    vocabulary = Vocabulary(runs / "tokenizer.model")
+    held_out = Reader(open_data(runs / "validation"), vocabulary, 0, 1)
+    scores = {}
+    for name in names:
+        optimiser.values.copy_(torch.load(runs / f"{name}.pt")["average"])
+        figures = validate(learner, held_out, look_only=False, pictures=512)
+        scores[name] = sum(figures.values()) / len(figures)
+        print(name, *(f"{task} {figure:.4f} " for task, figure in figures.items()))
+    return max(names, key=lambda name: scores[name])

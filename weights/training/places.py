@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from .questions import BINS
+from .truth import BINS
 
 WAVES, PERIOD = 32, 2400.0
 CODE = 2 * WAVES

@@ -4,31 +4,22 @@ Two manners are mixed: `PLAIN` (light grounds, middling sizes, at most four shap
 and `WIDE` (grounds from black to white, 14 to 90 pixels, any turn, outlines, shadows).
 """
 
-import colorsys
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from .colours import COLOURS, contrast, draw_shade
 from .shapes import CIRCUMRADIUS, FACES, KINDS, NUMBER
 
-SIZE = 112
-COLOURS = ("red", "green", "blue", "yellow", "purple", "black")
+GRID, PATCH = 8, 14
+SIZE = GRID * PATCH
 MOST = 5  # objects in a picture
 GAP = 2  # pixels between two bounding boxes
+ENOUGH, ENOUGH_FOR_NUMBERS = 95, 115  # contrast with the ground
 APART = 5  # pixels between two centres in x, or "left to right" has no answer
 
-# hue in degrees, saturation and value: CSS' pure colours lie inside
-HSV = {
-    "red": ((-8, 8), (0.75, 1), (0.75, 1)),
-    "green": ((105, 145), (0.65, 1), (0.45, 0.9)),
-    "blue": ((210, 242), (0.7, 1), (0.65, 1)),
-    "yellow": ((50, 60), (0.75, 1), (0.88, 1)),
-    "purple": ((275, 302), (0.6, 1), (0.42, 0.8)),
-    "black": ((0, 360), (0, 0.3), (0, 0.15)),
-}
-CHANNEL_WEIGHTS = np.array([0.8, 1.3, 0.7])  # of a difference of colours
-ENOUGH, ENOUGH_FOR_NUMBERS = 95, 115
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -102,11 +93,6 @@ class Ground:
     shadow: float = 0  # 0 none … 1 black
 
 
-def contrast(a: np.ndarray, b: np.ndarray) -> float:
-    """Weigh the difference of two colours roughly as an eye does."""
-    return float(np.linalg.norm((a - b) * CHANNEL_WEIGHTS))
-
-
 def draw_ground(rng: np.random.Generator, manner: Manner) -> Ground:
     """Choose a background: white, grey or tinted, level or with a gentle gradient."""
     style = rng.random()
@@ -148,18 +134,6 @@ def draw_colour(
         enough = ENOUGH_FOR_NUMBERS if kind == NUMBER else ENOUGH
         if contrast(np.array(rgb), ground.rgb) > enough:
             return colour, rgb
-
-
-def draw_shade(rng: np.random.Generator, colour: int) -> tuple[float, float, float]:
-    """Choose one of the shades that bear a colour's name."""
-    (h0, h1), (s0, s1), (v0, v1) = HSV[COLOURS[colour]]
-    hue, saturation, value = (
-        rng.uniform(h0, h1),
-        rng.uniform(s0, s1),
-        rng.uniform(v0, v1),
-    )
-    r, g, b = colorsys.hsv_to_rgb(hue % 360 / 360, saturation, value)
-    return r * 255, g * 255, b * 255
 
 
 def draw_things(

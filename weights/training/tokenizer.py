@@ -13,9 +13,9 @@ from pathlib import Path
 
 import sentencepiece
 
-from .questions import BINS
-from .scenes import COLOURS
+from .colours import COLOURS
 from .shapes import KINDS
+from .truth import BINS
 from .words import LANGUAGES, join, name
 
 PIECES = 768

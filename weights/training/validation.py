@@ -6,24 +6,32 @@ before it: then greedy decoding gives the same text. Boxes are compared by IoU.
 
 from collections import defaultdict
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .grading import overlap_share
 from .learner import Learner, labels, mean
 from .packing import Reader, pack, visibility
-from .painting import Box
-from .questions import BINS, Question
 from .scenes import SIZE
 from .tokenizer import PIECES
+from .truth import BINS, Question
 
 PICTURES, LENGTH = 96, 64
 
 
-@torch.no_grad()
-@torch.autocast("cpu", torch.bfloat16)
-def validate(learner: Learner, reader: Reader, *, look_only: bool) -> dict[str, float]:
+def validate(
+    learner: Learner, reader: Reader, *, look_only: bool, pictures: int = PICTURES
+) -> dict[str, float]:
     """Measure the heads, or the answers under PaliGemma's own mask."""
-    rows = reader.rows(0, PICTURES)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return measure(learner, reader, reader.rows(0, pictures), look_only=look_only)
+
+
+def measure(
+    learner: Learner, reader: Reader, rows: np.ndarray, *, look_only: bool
+) -> dict[str, float]:
+    """Ask everything of some pictures."""
     batch = reader.pictures(rows)
     features = learner.model.see(batch["picture"])
     if look_only:
@@ -46,7 +54,7 @@ def heads_right(
         name: mean((out[name].argmax(-1) == truth[name]).float(), on)
         for name in ("kind", "colour", "rank")
     }
-    digits = out["digits"].unflatten(-1, (3, -1)).argmax(-1) == truth["digits"]
+    digits = out["digits"].view(*on.shape, 3, -1).argmax(-1) == truth["digits"]
     right["number"] = mean(digits.all(-1).float(), on_number)
     error = (out["box"] * SIZE - truth["box"]).abs().mean(-1)
     right["box"] = mean(error, on)
@@ -81,13 +89,4 @@ def grade(
     if question.task == "detect":
         true, guess = target[place].view(-1, 4), said[place].view(-1, 4) - PIECES
         for a, b in zip((true - PIECES).tolist(), guess.tolist(), strict=True):
-            results["IoU"].append(overlap_share(tuple(a), tuple(b)))
-
-
-def overlap_share(a: Box, b: Box) -> float:
-    """Measure intersection over union of two boxes, corners in the same order."""
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = width * height
-    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both
-    return both / union if union > 0 else 0.0
+            results["IoU"].append(overlap_share(a, b))

@@ -1,6 +1,6 @@
 """The words of four languages, and how each says what an object is."""
 
-from .scenes import COLOURS
+from .colours import COLOURS
 from .shapes import KINDS
 
 # gender of each kind's noun: m, f or n
