@@ -116,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         msg = f"{path}: no such file; expected a checkpoint's folder to hold one"
         raise ValueError(msg) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected JSON, but {error}; download it again"
         raise ValueError(msg) from error
     if not isinstance(value, dict):

@@ -100,7 +100,7 @@ def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
     try:
         shard_of: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
         shards = sorted({Path(name).name for name in shard_of.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{index}: expected JSON with a weight_map; download it again"
         raise ValueError(msg) from error
     gone = [name for name in shards if not (folder / name).is_file()]
