@@ -31,6 +31,9 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     if not path.is_file() and together.is_file():
         path = together
         fields = read_json(path).get("image_processor", {})
+        if not isinstance(fields, dict):
+            msg = f"{path}: image_processor: expected an object, found {fields!r}"
+            raise ValueError(msg)
     else:
         fields = read_json(path)
     settings = image_settings_from(fields)
