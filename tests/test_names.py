@@ -16,12 +16,12 @@ EYE, READER = "vision_tower.vision_model.", "language_model.model."
 
 
 def in_memory(name: str) -> str:
-    """Transformers 4.52 to 4.57, in memory."""
+    """Rename as transformers 4.52 to 4.57 hold it in memory."""
     return "model." + name.replace(READER, "language_model.")
 
 
 def saved_by_5(name: str) -> str:
-    """Transformers 5, on disk."""
+    """Rename as transformers 5 saves it."""
     return name.replace(EYE, "vision_tower.")
 
 

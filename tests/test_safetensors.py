@@ -26,14 +26,15 @@ def with_header(path: Path, header: object, data: bytes = bytes(24)) -> Path:
 def test_a_tensor_is_read_as_it_was_written(
     tmp_path: Path, dtype: str, rng: np.random.Generator
 ) -> None:
-    x, y = rng.normal(size=(2, 3)).astype(np.float32), np.float32([7])
+    x, y = rng.normal(size=(2, 3)).astype(np.float32), np.array([7], np.float32)
     path = tmp_path / "x.safetensors"
     write_safetensors(
         path, {"odd": ("U8", (1,), b"!"), "x": stored(x, dtype), "y": stored(y)}
     )
     _, first, second = list_file(path)
     assert (first.name, first.dtype, first.shape) == ("x", dtype, (2, 3))
-    bits = {"F32": x, "F16": x.astype(np.float16), "BF16": round_to_bfloat16(x)}[dtype]
+    bits: np.ndarray = x.astype(np.float16) if dtype == "F16" else x
+    bits = round_to_bfloat16(x) if dtype == "BF16" else bits
     np.testing.assert_array_equal(first.read(), bits)
     np.testing.assert_array_equal(second.read(), y)
     assert first.nbytes == bits.nbytes
@@ -73,14 +74,15 @@ def test_a_damaged_file_is_a_value_error_and_nothing_else(
         whole[place] = data.draw(st.integers(0, 255))
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
     try:
-        arrays = [
-            t.read() for t in list_file(path) if t.dtype in {"F32", "F16", "BF16"}
-        ]
+        told = ""
+        arrays = [t.read() for t in list_file(path) if t.dtype == "F32"]
     except ValueError as error:
-        assert str(error).startswith(f"{path}: expected a whole safetensors file, but ")
-        assert "\n" not in str(error)
-    else:  # the harm was in a number, or a name
-        assert all(x.size in {3, 6} for x in arrays)
+        told, arrays = str(error), []
+    assert told.startswith(
+        f"{path}: expected a whole safetensors file, but " if told else ""
+    )
+    assert "\n" not in told
+    assert all(x.size in {3, 6} for x in arrays)  # if it was a number, or a name
 
 
 HEADERS: dict[str, object] = {
@@ -143,7 +145,7 @@ def test_a_folder_without_weights_is_told(tmp_path: Path) -> None:
 
 def test_shards_are_one_list(tmp_path: Path) -> None:
     tensors: dict[str, np.ndarray] = {
-        n: np.float32([i]) for i, n in enumerate("abcdefg")
+        n: np.array([i], np.float32) for i, n in enumerate("abcdefg")
     }
     folder = write_shards(tmp_path / "x", tensors)
     found = {t.name: t.read()[0] for t in list_tensors(folder)}
@@ -154,7 +156,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "x")
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(
-        ValueError, match="names model-00002-of-00003.safetensors, not there"
+        ValueError, match=r"names model-00002-of-00003\.safetensors, not there"
     ):
         list_tensors(folder)
 
@@ -168,7 +170,9 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "x", {n: np.float32([0]) for n in "abcdef"})
+    folder = write_shards(
+        tmp_path / "x", {n: np.array([0], np.float32) for n in "abcdef"}
+    )
     index = folder / "model.safetensors.index.json"
     listed: dict[str, str] = json.loads(index.read_text())["weight_map"]
     third = "model-00003-of-00003.safetensors"
