@@ -7,8 +7,11 @@ holds both), magenta what belongs to language (Gemma). Functions take arrays and
 cannot see it.
 """
 
+import ast
 import base64
-from collections.abc import Sequence
+import inspect
+import math
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -161,3 +164,32 @@ def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -
     axes.set(xlabel="is it seen?  (key)", ylabel="who looks?  (query)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def source(thing: Callable[..., Any]) -> None:
+    """Show how the package has it: code as it stands, of the docstring the first line."""
+    lines, first = inspect.getsourcelines(thing)
+    tree = ast.parse("".join(lines)).body[0]
+    body = tree.body[0]  # type: ignore[attr-defined]
+    head = (ast.get_docstring(tree) or "").split("\n")[0]  # type: ignore[arg-type]
+    quoted = f'{" " * body.col_offset}"""{head}"""\n'
+    code = "".join([*lines[: body.lineno - 1], quoted, *lines[body.end_lineno :]])
+    file = f"{thing.__module__.replace('.', '/')}.py"
+    link = f"[`{file}`, line {first}](../{file}#L{first})"
+    display(Markdown(f"{link}\n\n```python\n{code.rstrip()}\n```"))
+
+
+def words_on_patches(
+    axes: Axes, picture: np.ndarray, words: Sequence[str], weights: np.ndarray
+) -> None:
+    """Lay one word over each patch of a picture, the bolder the larger its weight (P,)."""
+    grid = math.isqrt(len(words))
+    axes.imshow(picture, extent=(0, grid, grid, 0), alpha=0.35)
+    for p, (word, weight) in enumerate(zip(words, weights, strict=True)):
+        y, x = divmod(p, grid)
+        bold = "bold" if weight > 0.5 else "normal"
+        place, ink = (x + 0.5, y + 0.5), to_rgba(INK, 0.35 + 0.65 * min(1, weight))
+        axes.text(
+            *place, word, size=6.5, ha="center", va="center", color=ink, weight=bold
+        )
+    bare(axes)
