@@ -141,22 +141,30 @@ def distribution(
     colours = [LANGUAGE] + [to_rgba(LANGUAGE, 0.35)] * (top - 1)
     floor = 10 ** np.floor(np.log10(values.min()))
     names = [repr(pieces[i]) for i in order]
-    bars(axes, names, values, colours, [f"{v:.2g}" for v in values], start=floor)
+    bars(axes, names, values, colours, [_short(v) for v in values], start=floor)
     axes.set(
         xscale="log", xlim=(floor, floor**-0.35), xlabel="probability", title=title
     )
-    axes.set_xticks(10.0 ** np.arange(np.log10(floor), 1, 2), minor=False)
+    axes.set_xticks(10.0 ** np.arange(0, np.log10(floor) - 1, -2))
     axes.minorticks_off()
 
 
+def _short(probability: float) -> str:
+    return f"{probability:.{3 if probability > 1e-3 else 6}f}"
+
+
 def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -> None:
-    """Draw who may see whom, (T, T) query by key, the first `soft` being picture."""
+    """Draw who may see whom, (T, T) query by key, the first `soft` being picture.
+
+    Amber for the picture's keys, pale magenta for the prompt's, magenta for the answer's.
+    """
     T = len(names)
     answer = int(np.argmin(mask[0])) if not mask[0].all() else T
-    roles = [VISION] * soft + [BRIDGE] * (answer - soft) + [LANGUAGE] * (T - answer)
+    pale = to_rgba(LANGUAGE, 0.45)
+    roles = [BRIDGE] * soft + [pale] * (answer - soft) + [LANGUAGE] * (T - answer)
     for query, key in np.ndindex(T, T):
         colour = roles[key] if mask[query, key] else "#f0f0f0"
-        axes.add_patch(Rectangle((key, query), 0.92, 0.92, color=colour))
+        axes.add_patch(Rectangle((key, query), 0.92, 0.92, color=colour, lw=0))
     axes.set(xlim=(0, T), ylim=(T, 0), aspect="equal")
     centres = np.arange(T) + 0.46
     axes.set_xticks(centres, names, rotation=90)
