@@ -1,5 +1,6 @@
 """A model's name into a folder: bundled, on this disk, or downloaded from the hub."""
 
+import os
 from pathlib import Path
 
 MINIATURE = "miniature"
@@ -66,12 +67,12 @@ def checkpoint_folder(
     """
     if model == MINIATURE:
         return bundled(MINIATURE)
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
     if folder.is_dir():
         return folder
     if model.count("/") != 1 or model.startswith((".", "~", "/")):
-        msg = f"{model}: expected a folder or a hub name (owner/name), found neither"
-        raise HubError(msg)
+        msg = f"{model}: expected a folder or a hub name (owner/name), found neither; "
+        raise HubError(msg + WAYS_OUT)
     from huggingface_hub import snapshot_download  # noqa: PLC0415  slow to import
 
     try:
@@ -84,7 +85,7 @@ def checkpoint_folder(
                 allow_patterns=list(NEEDED),
             )
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its HTTP library, and so its errors, vary by version
         raise HubError(_why(model, revision, error)) from error
 
 
@@ -92,10 +93,12 @@ def _why(model: str, revision: str | None, error: Exception) -> str:
     """Say in one line why a download failed, and what to do."""
     from huggingface_hub import errors  # noqa: PLC0415  slow to import
 
+    if isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # it went on to look on this disk: not what went wrong
     page = f"https://huggingface.co/{model}"
     status = getattr(getattr(error, "response", None), "status_code", "an error")
     login = "log in with `hf auth login` or HF_TOKEN"
-    said = str(error).strip().split("\n")[0]
+    said = str(error).strip().split("\n")[0] or type(error).__name__
     reasons: list[tuple[type[Exception], str]] = [  # the narrower first
         (
             errors.GatedRepoError,

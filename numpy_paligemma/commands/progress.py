@@ -1,5 +1,6 @@
 """Progress on stderr, driven by the taps; silent where stderr is no terminal."""
 
+import os
 from types import TracebackType
 from typing import NoReturn, Self, TextIO
 
@@ -16,6 +17,8 @@ class Progress:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.on = stream.isatty()
+        if not self.on:  # read when huggingface_hub is first imported, which is later
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         self.bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Self:
