@@ -29,7 +29,8 @@ def run(argv: Sequence[str]) -> None:
         )
     # first: a mistyped name should not have to wait for a checkpoint
     pictures = [load_image(name) for name in args.image]
-    with Progress(sys.stderr) as progress:
+    # weights that overflow end in one line of ours, without NumPy's warnings before it
+    with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         model, processor = load_hf_model(
             args.model, device=args.device, dtype=args.dtype, revision=args.revision
