@@ -1,0 +1,148 @@
+"""Remake the golden files: python tests/golden/make_golden.py (needs torch).
+
+Two tiny random models, made, saved and run by transformers in lifted float64. Each
+folder is a checkpoint in Hugging Face form, with the inputs beside it and everything
+that has to come out: pixels, every tap of one forward pass, the nucleus, greedy ids.
+"""
+
+import hashlib
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "parity"), str(HERE.parents[1])]
+
+from golden_line import ANSWER, NEW_TOKENS, NO_END, NUCLEUS
+from lifting import lifted
+from random_models import (
+    RandomModel,
+    Row,
+    batch,
+    in_float64,
+    our_model,
+    transformers_model,
+)
+from their_taps import their_taps
+from transformers import (
+    PaliGemmaForConditionalGeneration,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.models.siglip.image_processing_pil_siglip import (
+    SiglipImageProcessorPil,
+)
+from transformers.utils import logging
+
+Tensors = dict[str, np.ndarray]
+
+# fmt: off
+MODELS = (
+    RandomModel("one_kv_head", (9, 3), (15, 3, 2, 22), (14, 4, 1, 6, 2, 20), (44, 43),
+                (Row(6, answer=ANSWER),)),
+    RandomModel("two_kv_heads", (10, 4), (10, 2, 2, 18), (12, 4, 2, 8, 2, 26), (40, 40),
+                (Row(5, answer=ANSWER), Row(2, answer=ANSWER), Row(4, answer=ANSWER))),
+)
+# fmt: on
+
+README = """\
+# Golden files
+
+Two tiny random PaliGemmas with what transformers, working in float64 throughout
+(tests/parity/lifting.py), gets from them. Each folder is a checkpoint in Hugging Face
+form; `inputs.safetensors` holds pictures and token ids, `expected.safetensors` what has
+to come out. tests/golden_line.py reads them, no torch needed.
+
+Written by `python tests/golden/make_golden.py`; remake them with it, never by hand.
+These come from {versions}.
+
+| file | bytes | sha256 |
+|---|---|---|
+{files}
+"""
+
+
+def make(model: RandomModel) -> None:
+    """Write one model's folder."""
+    folder = HERE / model.name
+    theirs = transformers_model(model)
+    theirs.save_pretrained(folder)
+    inputs = batch(model, model.rows)
+    pictures = draw_pictures(len(inputs["pixel_values"]))
+    inputs["pixel_values"] = pixels(pictures, model.picture[0], folder)
+    with lifted():
+        double, config = in_float64(theirs), our_model(folder, "float64").config
+        taps = their_taps(double, inputs, config)
+    expected = {"pixels": inputs.pop("pixel_values"), **taps}
+    expected["sampling/nucleus"] = nucleus(taps["logits"][:, -1])
+    expected["greedy"] = greedy(theirs, inputs, expected["pixels"])
+    save(inputs | {"pictures": pictures}, folder / "inputs.safetensors")
+    save(expected, folder / "expected.safetensors")
+
+
+def draw_pictures(n: int) -> np.ndarray:
+    """Draw n pictures of noise that are no squares: bytes (n, 17, 23, 3)."""
+    return np.random.default_rng(n).integers(0, 256, (n, 17, 23, 3), np.uint8)
+
+
+def pixels(pictures: np.ndarray, side: int, folder: Path) -> np.ndarray:
+    """Let transformers' Pillow processor make pixel values, and save its settings."""
+    processor = SiglipImageProcessorPil(size={"height": side, "width": side})
+    processor.save_pretrained(folder)
+    return processor(list(pictures), return_tensors="np")["pixel_values"]
+
+
+def nucleus(logits: np.ndarray) -> np.ndarray:
+    """Let transformers' warpers work on logits (B, V): temperature, then top-p."""
+    x = torch.from_numpy(logits)
+    x = TemperatureLogitsWarper(NUCLEUS["temperature"])(None, x)
+    return torch.softmax(TopPLogitsWarper(NUCLEUS["top_p"])(None, x), -1).numpy()
+
+
+def greedy(
+    theirs: PaliGemmaForConditionalGeneration, inputs: Tensors, pixel_values: np.ndarray
+) -> np.ndarray:
+    """Let transformers continue the prompts, their answers taken off: (B, new)."""
+    prompts = {name: torch.from_numpy(x[:, :-ANSWER]) for name, x in inputs.items()}
+    ids = theirs.generate(
+        **prompts,
+        pixel_values=torch.from_numpy(pixel_values),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=NO_END,
+    )
+    return ids[:, prompts["input_ids"].shape[1] :].numpy()
+
+
+def save(tensors: Tensors, path: Path) -> None:
+    """Write a file of contiguous arrays."""
+    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path)
+
+
+def write_readme() -> None:
+    """List versions, sizes and hashes."""
+    lines = []
+    for path in sorted(HERE.glob("*/*")):
+        data = path.read_bytes()
+        name = path.relative_to(HERE).as_posix()
+        digest = hashlib.sha256(data).hexdigest()
+        lines.append(f"| {name} | {len(data):,} | {digest} |")
+    packages = ("torch", "transformers", "numpy", "pillow", "safetensors")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    text = README.format(
+        versions=f"Python {platform.python_version()}, {versions}",
+        files="\n".join(lines),
+    )
+    (HERE / "README.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    logging.disable_progress_bar()
+    for each in MODELS:
+        make(each)
+    write_readme()
