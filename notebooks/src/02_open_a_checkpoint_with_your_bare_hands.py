@@ -242,7 +242,7 @@ show(
 # digits. Training needs the reach more than the digits. In a formula, with the sign bit $s$,
 # the exponent $e$ and the fraction $f$ read as whole numbers:
 #
-# $$ (-1)^s \cdot 2^{\,e-127} \cdot \left(1 + \tfrac{f}{128}\right) $$
+# $$ (-1)^s \cdot 2^{e-127} \cdot \left(1 + \tfrac{f}{128}\right) $$
 #
 # (For $e = 0$, the very small numbers, it is $(-1)^s \cdot 2^{-126} \cdot f/128$; and $e = 255$
 # means infinity or no number at all, which no sound checkpoint holds.) But we need no
@@ -540,6 +540,9 @@ assert min(among) > alike[:6, 6:].mean()
 #   tensor is in which. `list_tensors` reads both.
 # - The package `ml_dtypes` adds bfloat16 to NumPy; PyTorch and JAX have their own. For
 #   reading, the shift is all they do.
+# - **Why is float16 slower than float32?** NumPy can keep float16 and hardly multiply it: each
+#   number is widened and rounded again on its own, and no fast matrix product is used. So 16 bits
+#   are a way of *keeping* here, and arithmetic is done in 32.
 # - Two files of the same model may name its tensors differently: six layouts are about. One
 #   table, `numpy_paligemma/checkpoints/names.py`, knows them, and loading fails loudly where a
 #   tensor is missing, left over or of another shape: a model with a few random weights

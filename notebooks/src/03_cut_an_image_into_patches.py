@@ -120,7 +120,7 @@ print(pixels.shape, "->", patches.shape)
 # each other, adds it all up, moves on by a *stride* of $s$ pixels, and does it again. With
 # filter $d$, channel $k$, and the window's place $(i, j)$:
 #
-# $$ \text{out}_{d,i,j} = b_d + \sum_{k,y,x} W_{d,k,y,x} \cdot \text{pixels}_{k,\; i s + y,\; j s + x} $$
+# $$ \text{out}_{d,i,j} = b_d + \sum_{k,y,x} W_{d,k,y,x} \cdot \text{pixels}_{k, is + y, js + x} $$
 #
 # In most networks windows overlap: a pixel is seen by several, and the sums share their work
 # in a complicated way. How often is each pixel seen by a 14 × 14 window?
@@ -165,7 +165,7 @@ print("one product:", signal.reshape(2, 3) @ small_kernel)
 # window**, and the windows are our patches. The sum over $k, y, x$ is then the dot product
 # of one row of 588 numbers with one filter of 588 numbers, and all of them together are
 #
-# $$ \text{out} = \text{patches} \cdot W^\top + b, \qquad (64 \times 588)\,(588 \times 128) $$
+# $$ \text{out} = \text{patches} \cdot W^\top + b, \qquad (64 \times 588) \cdot (588 \times 128) $$
 #
 # In the checkpoint the weight still has a convolution's shape, (128, 3, 14, 14). Flattened, it
 # has the same order as our patches: channel, then line, then column. Check it against

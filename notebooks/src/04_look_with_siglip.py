@@ -45,8 +45,8 @@ print(f"{c.depth} blocks, {c.heads} heads of {c.head_dim}, MLP of {c.mlp_width}"
 
 # %% [markdown]
 # One run of the eye. A *tap* is called with the name and the value of every array inside, as
-# it is born; this one, a recorder, keeps them all. `golden` has the same names, and what the
-# reference (`transformers`) got, in float64, kept as float32.
+# it is born; this one, a recorder, keeps them all. (`scoped` puts `vision/` before each name.)
+# `golden` has under the same names what the reference, Hugging Face's `transformers`, got.
 
 # %%
 from numpy_paligemma.model.siglip import siglip_encoder
@@ -59,8 +59,8 @@ for name in list(seen)[:13]:
 # %% [markdown]
 # ## A block adds twice
 #
-# The list of vectors runs through the blocks as through a pipe; it is called the *residual
-# stream*. A block never replaces what is in it. It reads a tidied copy, works something out,
+# A transformer is a stack of *blocks* (layers) that are built alike. The list of vectors runs
+# through them as through a pipe; it is called the *residual stream*. A block never replaces what is in it. It reads a tidied copy, works something out,
 # and **adds** it, twice:
 #
 # $$ x \leftarrow x + \text{attention}(\text{norm}(x)) \qquad
@@ -82,11 +82,12 @@ for i in range(c.depth):
     at = f"vision/block{i:02d}"
     x = x + seen[f"{at}/attention/out"] + seen[f"{at}/mlp/out"]
 np.testing.assert_allclose(x, seen["vision/block03/out"], rtol=1e-12, atol=1e-12)
+print("the sum of nine arrays is what leaves the last block")
 
 # %% [markdown]
 # ## Why LayerNorm
 #
-# Where things are only ever added, they grow. The *root mean square* (RMS) says how large the
+# Where things are only ever added, they tend to grow. The *root mean square* (RMS) says how large the
 # numbers of an array are on average.
 
 
@@ -113,8 +114,8 @@ axes.set(xlabel="after which half of which block", ylabel="RMS")
 axes.legend(frameon=False)
 show(
     figure,
-    "Figure 1. The residual stream grows from block to block, because all is added to it and "
-    "nothing taken away. What attention and MLP get to read, behind their norms, stays small.",
+    "Figure 1. The residual stream grows from block to block, because each adds to it. What "
+    "attention and MLP get to read, behind their norms, stays small.",
     "A rising line from embedding to the fourth block, bars for what each half block adds, and "
     "flat squares near one for the normalised input.",
 )
@@ -137,6 +138,8 @@ print(tidy.round(3))
 from numpy_paligemma.model.layers import layer_norm
 
 plots.source(layer_norm)
+
+# %%
 np.testing.assert_allclose(layer_norm(x, np.ones(4), np.zeros(4), 1e-6), tidy)
 
 # %% [markdown]
@@ -167,7 +170,7 @@ for name, y in {"with the norm": tidy, "without": x}.items():
 # and a key that point the same way give a high score; the scores become shares that sum to
 # one; the values are mixed by these shares:
 #
-# $$ \text{softmax}\!\left( \frac{q \cdot k^\top}{\sqrt{H}} \right) v $$
+# $$ \text{softmax}\left( \frac{q \cdot k^\top}{\sqrt{H}} \right) v $$
 #
 # Three patches, four numbers each. The first asks for what the third has:
 
@@ -189,8 +192,15 @@ from numpy_paligemma.model.attention import grouped_query_attention
 from numpy_paligemma.model.siglip import siglip_attention
 
 plots.source(siglip_attention)
+
+# %% [markdown]
+# `split_heads` cuts, `merge_heads` joins again, and in between stands the formula. On our toy, as
+# one picture with one head:
+
+# %%
 mine = grouped_query_attention(*(part[None, None] for part in (q, k, v)))  # B = N = 1
-np.testing.assert_allclose(mine[0, 0], shares @ v)
+np.testing.assert_allclose(mine[0, 0], shares @ v, rtol=1e-14, atol=1e-14)
+print(q.shape, "->", mine.shape)
 
 # %% [markdown]
 # (*Grouped-query* attention is the general case, in which heads share keys and values; notebook
@@ -357,11 +367,13 @@ show(
 )
 
 # %% [markdown]
-# Read it row by row and try to give each head a name: dark ground, bright ground, the middle of a
-# shape, one of its edges, digits. Some will resist: a head may have several jobs, or one that has no name. (And a favourite is
-# not the whole story: it says where a head looks, not what it takes from there.)
+# Read it row by row and try to give each head a name: dark ground, bright ground, the middle of
+# a shape, one of its edges, digits. Some will resist: a head may have several jobs, or one that
+# has no name. (And a favourite is not the whole story: it says where a head looks, not what it
+# takes from there.)
 #
-# What comes of it all? Compare the vector of our patch with all others, before and after each block:
+# What comes of it all? Compare the vector of our patch with all others, before the first block
+# and after each. (The *cosine* of two vectors is 1 where they point the same way.)
 
 # %%
 figure, axes = plt.subplots(1, 6, figsize=(plots.WIDTH, 1.75))
@@ -395,12 +407,18 @@ show(
 # The other half of a block widens each vector from 128 to 512 numbers, bends them, and narrows them
 # again. The bend is called *GELU*: it lets positive numbers pass, damps negative ones, and does so
 # smoothly. Without a bend two matrices in a row would be one matrix.
-#
-# There are two formulas for it. The exact one uses the error function erf; the other, an approximation by
-# tanh, was quicker once:
+
+# %%
+from numpy_paligemma.model.siglip import siglip_mlp
+
+plots.source(siglip_mlp)
+
+# %% [markdown]
+# There are two formulas for GELU. The exact one uses the error function erf; the other, with
+# tanh, approximates it and was once quicker to compute:
 #
 # $$ \tfrac{x}{2}\left(1 + \text{erf}\tfrac{x}{\sqrt 2}\right) \qquad
-#    \tfrac{x}{2}\left(1 + \tanh\!\big(\sqrt{2/\pi}\,(x + 0.044715\,x^3)\big)\right) $$
+#    \tfrac{x}{2}\left(1 + \tanh\big(\sqrt{2/\pi} (x + 0.044715 x^3)\big)\right) $$
 
 # %%
 from numpy_paligemma.model.layers import gelu
@@ -431,9 +449,10 @@ show(
 
 # %% [markdown]
 # **Why tanh and not erf?** Because SigLIP was trained with it, and the weights fit the bend they
-# grew up with. Neither is better. But five ten-thousandths is a nasty size: too small to be noticed in
-# a caption, and a thousand times larger than rounding. If you compare your own model with a
-# reference and find an error of 10⁻⁴ that starts at the first MLP, this is it. Let us plant it:
+# grew up with. Neither is better. But five ten-thousandths is a nasty size: too small to be
+# noticed in a caption, and thousands of times larger than rounding. If you compare your own
+# model with a reference and find an error of 10⁻⁴ that starts at the first MLP, this is it. Let
+# us plant it, by exchanging the function in the module for one run:
 
 # %%
 from numpy_paligemma.model import siglip
@@ -446,9 +465,9 @@ siglip.gelu = gelu
 # %% [markdown]
 # ### Check: every array of every block, against the reference
 #
-# We computed in float64. So did the reference, but its values were kept as float32, which moves each by
-# at most 2⁻²⁴ of itself, about 6·10⁻⁸. A relative tolerance of 2⁻²⁴, and 10⁻¹⁰ of the largest value of
-# the array for the rounding of float64 on the way: that is all we allow.
+# We computed in float64. So did the reference, but its values were kept as float32, which moves
+# each by at most 2⁻²⁴ of itself, about 6·10⁻⁸. A relative tolerance of 2⁻²⁴, and 10⁻¹⁰ of the
+# largest value of the array for the rounding of float64 on the way: that is all we allow.
 
 # %%
 compared = [name for name in seen if name in golden]
@@ -456,7 +475,7 @@ for name in compared:
     ours, theirs = seen[name], golden[name]
     largest = np.abs(theirs).max()
     np.testing.assert_allclose(ours, theirs, rtol=2**-24, atol=1e-10 * largest)
-print(len(compared), "arrays equal")
+print(len(compared), "of", len(seen), "arrays compared, all equal")
 
 
 # %%
@@ -501,15 +520,15 @@ show(
 #
 # ## In practice
 #
-# - PaliGemma's SigLIP has 27 such blocks of width 1152, with 16 heads of 72 numbers, and sees 256, 1024 or 4096
-#   patches. Everybody looks at everybody, so four times the patches are sixteen times the scores.
+# - PaliGemma's SigLIP has 27 such blocks of width 1152, with 16 heads of 72 numbers, and sees 256,
+#   1024 or 4096 patches. Four times the patches are sixteen times the scores.
 # - It was trained on pictures and captions from the web, to tell which belong together. For that it had
 #   one more layer, a *pooling head*, that made one vector out of all; PaliGemma leaves it out
 #   and takes all patches. In some checkpoints its weights are still there; the loader says so.
 # - Attention maps show where a head looks, not why the model says what it says. Treat them as a
 #   hint, and test it by switching off, as in exercise 2.
-# - To compare your own port with these formulas: record both with taps, and look for the first array
-#   that leaves the tolerance, as in Figure 8. Notebook 10 does that for the field's classic mistakes.
+# - To compare your own port with these formulas, record both, and look for the first array that
+#   leaves the tolerance, as in Figure 8.
 #
 # ## Further reading
 #
