@@ -85,7 +85,7 @@ def test_softmax_sums_to_one_and_does_not_see_a_shift(
 def test_softmax_turns_minus_infinity_into_exactly_nothing(x: np.ndarray) -> None:
     probs = softmax(np.append(x, -np.inf))
     assert probs[-1] == 0
-    np.testing.assert_array_equal(probs[:-1], softmax(x))
+    assert relative_error(probs[:-1], softmax(x)) < ORACLE
 
 
 def test_softmax_survives_numbers_whose_exponential_does_not() -> None:
