@@ -220,8 +220,8 @@ scores = (q @ k.swapaxes(-1, -2))[0, 0] / H**0.5  # (T, T): query by key
 # put the key at any distance.
 
 # %%
-distance = np.linspace(-30, 30, 1200)[None]
-between = rope_table(distance, H, c.text.rope_base, like=one_q.astype(np.float64))
+distance = np.linspace(-30, 30, 1200)
+between = rope_table(distance[None], H, c.text.rope_base, like=one_q.astype(np.float64))
 curve = (apply_rope(one_k, between) @ one_q.swapaxes(-1, -2)).ravel() / H**0.5
 
 # %%
