@@ -147,6 +147,19 @@ def test_the_generation_config_says_where_to_stop(
     assert read(tmp_path, published(224)).eos_token_ids == expected
 
 
+@pytest.mark.parametrize("stops", [None, {}, {"eos_token_id": None}], ids=str)
+@pytest.mark.parametrize("end", [None, 5], ids=str)
+def test_where_the_generation_config_says_nothing_the_config_does(
+    tmp_path: Path, stops: dict[str, Any] | None, end: int | None
+) -> None:
+    if stops is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(stops))
+    ids = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": None}
+    c = read(tmp_path, published(224) | ids)
+    assert (c.bos_token_id, c.pad_token_id) == (2, 0)
+    assert c.eos_token_ids == (1 if end is None else end,)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another model": ({"model_type": "gemma"}, '"paligemma", found "gemma"'),
     "no model type": ({"model_type": None}, 'model_type "paligemma", found null'),

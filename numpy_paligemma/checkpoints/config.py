@@ -87,7 +87,9 @@ class _Section:
 
     def token_id(self, name: str, default: int) -> int:
         """Read a token id."""
-        value = self.values.get(name, default)
+        value = self.values.get(name)
+        if value is None:
+            return default
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         raise self._refusal(name, "a token id", value)
@@ -149,7 +151,9 @@ def read_config(folder: Path) -> PaliGemmaConfig:
     _refuse_other_arithmetic(top, text, vision)
 
     stops = folder / "generation_config.json"
-    ends = _Section(f"{stops}: ", read_json(stops)) if stops.is_file() else top
+    ends = _Section(f"{stops}: ", read_json(stops) if stops.is_file() else {})
+    if ends.values.get("eos_token_id") is None:
+        ends = top
     return PaliGemmaConfig(
         vision=_vision_config(vision),
         text=_text_config(text),
@@ -226,8 +230,8 @@ def _vision_config(vision: _Section) -> VisionConfig:
 
 def _eos_token_ids(ends: _Section) -> tuple[int, ...]:
     """Read where to stop: one id or a list of them."""
-    value = ends.values.get("eos_token_id", 1)
-    ids = value if isinstance(value, list) else [value]
+    value = ends.values.get("eos_token_id")
+    ids = value if isinstance(value, list) else [1 if value is None else value]
     if not ids or any(type(i) is not int or i < 0 for i in ids):
         msg = f"{ends.where}eos_token_id: expected a token id, found {value!r}"
         raise ValueError(msg)
