@@ -38,7 +38,7 @@ class Mistake:
     twin: Twin
     replaces: str  # a name in numpy_paligemma, as looked up by the one who calls it
     first: str  # the tap
-    seen: str  # where people have made it
+    origin: str  # where people made it, or the habit it comes from
     faint: bool  # lost in the rounding of float32
 
 
@@ -46,12 +46,12 @@ MISTAKES: list[Mistake] = []
 
 
 def mistake(
-    replaces: str, first: str, seen: str, *, faint: bool = False
+    replaces: str, first: str, origin: str, *, faint: bool = False
 ) -> Callable[[Twin], Twin]:
     """Enter a wrong twin into the list."""
 
     def enter(twin: Twin) -> Twin:
-        MISTAKES.append(Mistake(twin, replaces, first, seen, faint))
+        MISTAKES.append(Mistake(twin, replaces, first, origin, faint))
         return twin
 
     return enter
@@ -110,7 +110,7 @@ def patches_read_column_by_column(pixels, patch):
     return grid.swapaxes(1, 2).reshape(B, P, size)
 
 
-@mistake("model.pipeline.siglip_encoder", "vision/embed", "strict=False loaders")
+@mistake("model.pipeline.siglip_encoder", "vision/embed", "CLIP habits")
 def position_table_left_out(pixels, w, c, *, tap):
     without = replace(w, position_embed=0 * w.position_embed)
     return siglip_encoder(pixels, without, c, tap=tap)
@@ -267,7 +267,7 @@ def rms_norm_with_a_larger_eps(x, weight, _):
     return rms_norm(x, weight, 1e-5)
 
 
-@mistake("model.gemma.rms_norm", NORM, "Annotated Transformer", faint=True)
+@mistake("model.gemma.rms_norm", NORM, "norms written by hand", faint=True)
 def rms_norm_with_eps_outside_the_root(x, weight, eps):
     root = np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True))
     return x / (root + eps) * (1 + weight)
@@ -291,7 +291,7 @@ def rope_turns_neighbours_and_not_halves(x, rope):
     return turned
 
 
-@mistake("model.gemma.apply_rope", ROTATED, "sign of the sine")
+@mistake("model.gemma.apply_rope", ROTATED, "rotations written by hand")
 def rope_turns_backwards(x, rope):
     return apply_rope(x, RopeTable(rope.cos, -rope.sin))
 
@@ -328,7 +328,7 @@ def text_counts_from_one_again(attention_mask):
 SCORES = "decoder/block00/attention/scores"
 
 
-@mistake("model.gemma.grouped_query_attention", SCORES, "nano-paligemma2 at 28B")
+@mistake("model.gemma.grouped_query_attention", SCORES, "papers with one head")
 def scores_scaled_by_the_width(q, k, v, mask, *, tap):
     heads = q.shape[1]  # 1/√(N·H) where 1/√H is meant
     return grouped_query_attention(q * heads**-0.5, k, v, mask, tap=tap)
@@ -370,7 +370,7 @@ def silu_for_gelu(x):
 # --- the end, and the words one by one ------------------------------------------------
 
 
-@mistake("model.pipeline.gemma_decoder", "logits", "hidden_states[-1] of some releases")
+@mistake("model.pipeline.gemma_decoder", "logits", "strict=False loaders")
 def last_norm_left_out(*arguments, tap):
     tap, streams = remembering(tap)
     gemma_decoder(*arguments, tap=tap)
