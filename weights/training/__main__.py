@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch.multiprocessing.spawn import spawn
 
-from . import phases, tokenizer
+from . import phases, schedule, tokenizer
 from .data import make_data
 from .export import export
 
@@ -27,7 +27,7 @@ def main() -> None:
     if not (runs / "tokenizer.model").exists():
         (runs / "tokenizer.model").write_bytes(tokenizer.train())
     start = ""
-    plan = (phases.LOOK, phases.PACK, phases.EXACT)
+    plan = (schedule.LOOK, schedule.PACK, schedule.EXACT)
     for phase, minutes in zip(plan, args.minutes, strict=True):
         timed = replace(phase, seconds=60 * minutes)
         train(args.processes, runs, timed, start, args.seed)
@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
 
 
 def train(
-    processes: int, runs: Path, phase: phases.Phase, start: str, seed: int
+    processes: int, runs: Path, phase: schedule.Phase, start: str, seed: int
 ) -> None:
     """Run a phase, unless it is done."""
     if (runs / f"{phase.name}.done").exists():

@@ -1,11 +1,6 @@
-"""The three phases of training, each ending by the clock with its rates at 0.
+"""Run a phase of training in one of several processes, so that it can be resumed."""
 
-1 *look*: the vision tower alone, with its heads. 2 *pack*: everything, many questions
-to a picture. 3 *exact*: one question a row under PaliGemma's own mask.
-"""
-
-import time
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import torch
@@ -17,31 +12,11 @@ from .layers import Sizes
 from .learner import Learner
 from .optimiser import Optimiser
 from .packing import Batch, Reader, visibility
+from .schedule import Clock, Phase, rate_share
 from .tokenizer import Vocabulary
 from .validation import validate
 
-WARM_UP = 150  # steps
 SAVE_EVERY, VALIDATE_EVERY = 60.0, 240.0  # seconds
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What distinguishes a phase."""
-
-    name: str
-    seconds: float
-    pictures: int  # a batch, all processes together
-    length: int  # of a row of text; 0: look only
-    each: int  # rows of one question a picture; 0: one packed row
-    muon_rate: float
-    adam_rate: float
-    cooling: float  # share of the time over which the rates fall to 0
-    heads_weight: float
-
-
-LOOK = Phase("look", 1080, 128, 0, 0, 0.02, 3e-3, 0.35, 1.0)
-PACK = Phase("pack", 3300, 128, 112, 0, 0.02, 3e-3, 0.3, 0.2)
-EXACT = Phase("exact", 480, 96, 56, 2, 0.002, 3e-4, 0.9, 0.1)
 
 
 def learn(
@@ -69,17 +44,6 @@ def learn(
     run(learner, optimiser, reader, phase, Clock(elapsed), runs, processes)
 
 
-class Clock:
-    """Counts a phase's seconds, over interruptions."""
-
-    def __init__(self, elapsed: float) -> None:
-        self.start = time.monotonic() - elapsed
-
-    def seconds(self) -> float:
-        """Return the time spent in the phase."""
-        return time.monotonic() - self.start
-
-
 def restore(optimiser: Optimiser, runs: Path, phase: Phase, start: str) -> float:
     """Load a checkpoint of this phase, or the average of the one before."""
     own = runs / f"{phase.name}.pt"
@@ -92,12 +56,6 @@ def restore(optimiser: Optimiser, runs: Path, phase: Phase, start: str) -> float
         optimiser.values.copy_(average)
         optimiser.average.copy_(average)
     return 0.0
-
-
-def rate_share(phase: Phase, seconds: float, steps: int) -> float:
-    """Return the share of the full rate: warm-up, level, falling to 0."""
-    left = max(0.0, 1 - seconds / phase.seconds)
-    return min(1.0, (steps + 1) / WARM_UP, left / phase.cooling)
 
 
 def run(
@@ -113,25 +71,31 @@ def run(
     leader = reader.process == 0
     step = torch.compile(loss, dynamic=False)
     saved = told = seconds = clock.seconds()
+    value = math.nan
     while seconds < phase.seconds:
         batch = draw_batch(reader, phase, optimiser.steps, processes)
-        value: Tensor = step(learner, batch, phase)
-        value.backward()  # type: ignore[no-untyped-call]
-        seconds = optimiser.share_gradients(clock.seconds())
-        share = rate_share(phase, seconds, optimiser.steps)
-        optimiser.step(phase.muon_rate * share, phase.adam_rate * share)
+        value, seconds = advance(step(learner, batch, phase), optimiser, phase, clock)
         if leader and (seconds - told > VALIDATE_EVERY or optimiser.steps == 20):
-            tell(
-                learner, optimiser, reader, phase, runs, seconds, float(value.detach())
-            )
+            tell(learner, optimiser, reader, phase, runs, seconds, value)
             told = seconds
         if leader and seconds - saved > SAVE_EVERY:
             save(optimiser, runs, phase, seconds)
             saved = seconds
     if leader:
-        tell(learner, optimiser, reader, phase, runs, seconds, float(value.detach()))
+        tell(learner, optimiser, reader, phase, runs, seconds, value)
         save(optimiser, runs, phase, seconds)
         (runs / f"{phase.name}.done").touch()
+
+
+def advance(
+    value: Tensor, optimiser: Optimiser, phase: Phase, clock: Clock
+) -> tuple[float, float]:
+    """Step down a loss's gradient; return the loss and the first process's seconds."""
+    value.backward()  # type: ignore[no-untyped-call]
+    seconds = optimiser.share_gradients(clock.seconds())
+    share = rate_share(phase, seconds, optimiser.steps)
+    optimiser.step(phase.muon_rate * share, phase.adam_rate * share)
+    return float(value.detach()), seconds
 
 
 def draw_batch(reader: Reader, phase: Phase, number: int, processes: int) -> Batch:

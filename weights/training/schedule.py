@@ -1,0 +1,47 @@
+"""The three phases of training, each ending by the clock with its rates at 0.
+
+1 *look*: the vision tower alone, with its heads. 2 *pack*: everything, many questions
+to a picture. 3 *exact*: one question a row under PaliGemma's own mask.
+"""
+
+import time
+from dataclasses import dataclass
+
+WARM_UP = 150  # steps
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What distinguishes a phase."""
+
+    name: str
+    seconds: float
+    pictures: int  # a batch, all processes together
+    length: int  # of a row of text; 0: look only
+    each: int  # rows of one question a picture; 0: one packed row
+    muon_rate: float
+    adam_rate: float
+    cooling: float  # share of the time over which the rates fall to 0
+    heads_weight: float
+
+
+LOOK = Phase("look", 1080, 128, 0, 0, 0.02, 3e-3, 0.35, 1.0)
+PACK = Phase("pack", 3300, 128, 112, 0, 0.02, 3e-3, 0.3, 0.2)
+EXACT = Phase("exact", 480, 96, 56, 2, 0.002, 3e-4, 0.9, 0.1)
+
+
+class Clock:
+    """Counts a phase's seconds, over interruptions."""
+
+    def __init__(self, elapsed: float) -> None:
+        self.start = time.monotonic() - elapsed
+
+    def seconds(self) -> float:
+        """Return the time spent in the phase."""
+        return time.monotonic() - self.start
+
+
+def rate_share(phase: Phase, seconds: float, steps: int) -> float:
+    """Return the share of the full rate: warm-up, level, falling to 0."""
+    left = max(0.0, 1 - seconds / phase.seconds)
+    return min(1.0, (steps + 1) / WARM_UP, left / phase.cooling)
