@@ -46,8 +46,8 @@ print("P =", P, "patches,  D =", D, "numbers in a vector")
 # weights, the same photo and the same prompt, in float64. We shall compare with it all the
 # way, so let us say once what "equal" means. float32 keeps seven digits, and a pass through
 # a network costs one of them; so two right answers agree to about 1e-6 of the largest number
-# in the array. A wrong formula is off by 1e-4 of it at the very least. The line between the
-# two is drawn at 1e-5.
+# in the array. The smallest mistake that we know of (you make it in notebook 07) costs five
+# times 1e-5. So the line is drawn at 1e-5.
 
 
 # %%
