@@ -16,33 +16,31 @@ from numpy_paligemma.model.tap import no_tap
 
 
 def diagnosis(layer: str, theirs: Any) -> str:
-    """Say which known mistake explains a wrong layer, where it was seen, what is due."""
+    """Say which known mistake explains a wrong layer, where it comes from, what is due."""
     known = list(known_mistakes(layer, theirs))
     if not known:
         return ""
     # several that cannot be told apart here differ in where they are made
-    mistake = min(known, key=lambda m: len(m.twin.__name__))
-    due = formula(replaced(mistake))
-    name = mistake.twin.__name__.replace("_", " ")
-    says = f'; this is "{name}" (seen: {mistake.seen})'
+    mistake, whole = min(known, key=lambda m: (not m[1], len(m[0].twin.__name__)))
+    name, due = mistake.twin.__name__.replace("_", " "), formula(replaced(mistake))
+    says = f'; {"" if whole else "in part "}this is "{name}" (from: {mistake.origin})'
     return f"{says}; due: {due}" if due else says
 
 
-def known_mistakes(name: str, theirs: Any) -> Iterator[Mistake]:
-    """Find the mistakes that explain what is wrong and are contradicted by no case."""
+def known_mistakes(name: str, theirs: Any) -> Iterator[tuple[Mistake, bool]]:
+    """Find the mistakes that explain a case, and whether they explain all."""
     cases = LADDER[name].values()
     right = [called(case, getattr(HOME[name], name)) for case in cases]
     got = [called(case, theirs) for case in cases]
     for mistake in MISTAKES:
         wrong = [with_mistake(name, mistake, case) for case in cases]
-        trials = [  # a twin need not stand every case
-            (w, g, r)
+        trials = [
+            (alike(g, w), alike(w, r))
             for w, g, r in zip(wrong, got, right, strict=True)
-            if not isinstance(w, Exception)
+            if not isinstance(w, Exception)  # a twin need not stand every case
         ]
-        explained = all(alike(g, w) for w, g, _ in trials)
-        if explained and any(not alike(w, r) for w, _, r in trials):
-            yield mistake
+        if (True, False) in trials:  # as the twin has it, and wrong
+            yield mistake, all(explained for explained, _ in trials)
 
 
 def called(case: Case, layer: Any) -> Outcome:

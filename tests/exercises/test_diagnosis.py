@@ -13,6 +13,7 @@ from exercises.checks import examine
 from exercises.compare import difference
 from exercises.diagnosis import called, known_mistakes, replaced
 from exercises.ladder import HOME, LADDER
+from numpy_paligemma.model.layers import rms_norm
 from numpy_paligemma.model.tap import no_tap
 
 MISTAKES_OF_A_LAYER = [m for m in MISTAKES if replaced(m) in LADDER]
@@ -33,11 +34,11 @@ def test_each_wrong_twin_is_named(mistake: Mistake) -> None:
     layer, twin = replaced(mistake), mistake.twin
     if "tap" in inspect.signature(twin).parameters:
         twin = partial(twin, tap=no_tap)
-    assert mistake in known_mistakes(layer, twin)
+    assert (mistake, True) in known_mistakes(layer, twin)
     finding = examine(layer, {layer: twin})
     assert finding.verdict == "wrong"
     # two of gelu's are the same function, one for each tower
-    assert f"(seen: {mistake.seen})" in finding.text or layer == "gelu"
+    assert f"(from: {mistake.origin})" in finding.text or layer == "gelu"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES_IN_A_BLOCK, ids=name_of)
@@ -52,10 +53,18 @@ def test_a_mistake_inside_a_block_is_named(mistake: Mistake) -> None:
 
     finding = examine(block, {block: theirs})
     assert '; this is "' in finding.text
-    assert mistake in known_mistakes(block, theirs)
+    assert (mistake, True) in known_mistakes(block, theirs)
     cases = LADDER[block].values()
     sizes = [difference(called(case, theirs), called(case, ours)) for case in cases]
     assert max(sizes) >= SMALLEST_EXERCISE_MISTAKE
+
+
+def test_one_mistake_of_two_is_named_in_part() -> None:
+    def off_by_an_eps_as_well(x: np.ndarray, w: np.ndarray, eps: float) -> np.ndarray:
+        return rms_norm(x, w - 1, max(eps, 1e-3))
+
+    finding = examine("rms_norm", {"rms_norm": off_by_an_eps_as_well})
+    assert '; in part this is "gain is w and not one plus w"' in finding.text
 
 
 def test_an_unknown_mistake_is_given_no_name() -> None:
