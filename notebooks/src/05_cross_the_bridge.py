@@ -13,7 +13,7 @@
 #
 # - what the 64 equal ids at the start of every prompt are, and what every other id is,
 # - that the bridge is one matrix and one bias,
-# - why text is multiplied by √D and the picture is not, and what happens to those who do otherwise,
+# - why text is multiplied by √D and the picture is not, and what happens if you do otherwise,
 # - that a *soft token* is no word, and how it becomes one on its way through Gemma.
 #
 # ## What you'll need
@@ -383,7 +383,8 @@ print(f"the nearest word of a soft token: cosine {best.min():.2f} to {best.max()
 # At the picture's places that is never used; but we can look at it.
 
 # %%
-hidden = gemma_decoder(sequence, positions_of(ids > 0), None, w.decoder, c.text)
+positions = positions_of(inputs["attention_mask"])  # 1 … T
+hidden = gemma_decoder(sequence, positions, None, w.decoder, c.text)
 check(hidden, "decoder/out")
 spoken = cosines(hidden[0, :P], rows)  # (P, W)
 
@@ -424,8 +425,9 @@ show(
 # ## In practice
 #
 # - The published PaliGemma 3B has P = 256 seats at 224 pixels, 1,024 at 448 and 4,096 at 896,
-#   and its `<image>` has id 257,152: just beyond the 257,152 rows of Gemma's own table (ids
-#   count from 0). That is why `embed_text` takes care of ids that have no row.
+#   and its `<image>` has id 257,152: the first behind all tokens for text, places and masks
+#   (ids count from 0). In some checkpoints the table ends there, and the id has no row; that is
+#   what `embed_text` guards against.
 # - Several pictures for one question are nothing new: more seats, filled in order.
 # - Some models put more onto the bridge: an MLP (LLaVA 1.5), a small transformer that reads
 #   the picture into fewer tokens (BLIP-2), attention into the picture from every block

@@ -14,7 +14,7 @@
 # - why attention, left alone, cannot tell `a red circle` from `circle red a`,
 # - how a rotation puts a position into a vector so that only distances come out again,
 # - what *halves* and *pairs* are, why they are the same thing, and how to go from one to the other,
-# - whether it matters that positions start at 1 (no), and that the angles are precise (yes).
+# - whether it matters where positions start (no), and how precise the angles are (yes).
 #
 # ## What you'll need
 #
@@ -149,7 +149,8 @@ show(
 # %% [markdown]
 # ## In the package
 #
-# First the angles, as a table of cosines and sines, worked out once for all layers; then the turn.
+# First the angles, as a table of cosines and sines, worked out once for all blocks; then the turn.
+# (`like` is any array of the dtype that the table shall have.)
 
 # %%
 from numpy_paligemma.model.rope import apply_rope, rope_table
@@ -257,7 +258,7 @@ np.testing.assert_allclose(scores[1:, 1:], scores[:-1, :-1], atol=1e-12)
 #
 # - **pairs**: neighbours, (0, 1), (2, 3), … So the paper writes it, and Meta's Llama code has it.
 # - **halves**: number j of the first half with number j of the second, (0, H/2), (1, H/2 + 1), …
-#   So big_vision and Hugging Face have it, and so does this package.
+#   So big_vision (the code that trained PaliGemma) and Hugging Face have it, and so this package.
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(plots.WIDTH, 3.0))
@@ -345,8 +346,25 @@ print("weights and turn both in pairs: off by", f"{np.abs(ours - pairs).max():.0
 print("weights in halves, turn in pairs: off by", f"{np.abs(ours - mixed).max():.0e}")
 
 # %% [markdown]
-# The last line is the classic mistake. All shapes fit, nothing complains, and the model speaks
-# nonsense, or worse, speaks *nearly* well at short distances.
+# The last line is the classic mistake. All shapes fit and nothing complains. What does the model
+# say, with its weights in one layout and the turn in the other?
+
+# %%
+from dataclasses import replace
+
+from numpy_paligemma.paligemma import PaliGemma
+
+blocks = tuple(
+    replace(b, q_proj=reordered(b.q_proj), k_proj=reordered(b.k_proj))
+    for b in w.decoder.blocks
+)
+mixed_up = PaliGemma(c, replace(w, decoder=replace(w.decoder, blocks=blocks)))
+for it in (model, mixed_up):
+    said = it.generate(**inputs, do_sample=False, max_new_tokens=14)[0]
+    print(repr(processor.tokenizer.decode(said)))
+
+# %% [markdown]
+# Words still come out, and that is the trouble: a wrong model does not fall silent.
 #
 # **So why halves?** Convenience. Two halves are two contiguous slices, and joining them is one
 # `concatenate`; pairs need every second number, which is slower on most hardware. The
@@ -438,8 +456,9 @@ show(
 #    layout to position p. Check that `rotation(5) @ x` is `apply_rope`'s answer, and that
 #    `rotation(5).T @ rotation(9)` equals `rotation(4)`. Which sentence of this notebook is that?
 # 3. **The whole layer.** Write `rope_table` and `apply_rope` yourself, in a file, and let the
-#    package's tests try them: `pytest tests/exercises --layers my_layers.py`. Then put
-#    `apply_rope_to_pairs` in its place and read what they say.
+#    package's tests try them: `pytest tests/exercises --layers my_layers.py` (see
+#    [tests/exercises](../tests/exercises/README.md)). Then put `apply_rope_to_pairs` in its
+#    place and read what they say.
 #
 # ## In practice
 #

@@ -62,8 +62,8 @@ def check(found, name):
 # %% [markdown]
 # ## A block, seen from far
 #
-# Each token has one vector, and it flows through all blocks. This is the *residual stream*. A
-# block takes a copy out, works on it, and **adds** the result. It does so twice: *attention* fetches
+# Each token has one vector, and it flows through all blocks. This is the *residual stream*, an array
+# `(B, T, D)`: B prompts at once (here one), T tokens, D numbers for each. A block takes a copy out, works on it, and **adds** the result. It does so twice: *attention* fetches
 # something from other tokens, the *MLP* works on each token alone.
 
 # %%
@@ -218,12 +218,10 @@ show(
 
 
 # %%
-def patches_after(question, kinds=None):
+def patches_after(noun, causal=False):
     """The patches' vectors after each block, (blocks, P, D)."""
-    inputs = processor(
-        text=[f"answer en what colour is the {question}?"], images=[photo]
-    )
-    if kinds == "causal":
+    inputs = processor(text=[f"answer en what colour is the {noun}?"], images=[photo])
+    if causal:  # everything counts as answer
         inputs["token_type_ids"] = np.ones_like(inputs["input_ids"])
     tap, seen = recorder()
     model.logits(**inputs, tap=tap)
@@ -234,7 +232,7 @@ def patches_after(question, kinds=None):
 circle, star = patches_after("circle"), patches_after("star")
 change = np.linalg.norm(star - circle, axis=-1) / np.linalg.norm(circle, axis=-1)
 
-blind = patches_after("star", "causal") - patches_after("circle", "causal")
+blind = patches_after("star", causal=True) - patches_after("circle", causal=True)
 np.testing.assert_array_equal(blind, 0)  # to the last bit
 
 # %%
@@ -536,14 +534,15 @@ show(
 #    key head does it read?
 # 3. **A whole block.** Write `rms_norm`, `gelu`, `gemma_mlp` and `grouped_query_attention` yourself,
 #    in a file, and let the package's tests try them: `pytest tests/exercises --layers my_layers.py`.
-#    Where a layer is wrong in a known way they tell you which.
+#    Where a layer is wrong in a known way they tell you which; see
+#    [tests/exercises](../tests/exercises/README.md).
 #
 # ## In practice
 #
 # - PaliGemma 3B: 18 blocks, width 2,048, 8 query heads of 256 numbers over one key-value head, F =
 #   16,384. Most of its numbers are in the MLPs: 18 · 3 · 2,048 · 16,384, nearly two billion.
-# - PaliGemma 2 has Gemma 2 inside: two more norms in each block, after the branches, and soft limits
-#   on scores and logits.
+# - PaliGemma 2 has Gemma 2 inside: two more norms in each block, after the branches, soft limits on
+#   scores and logits, and a window in every other block.
 #
 # ## Further reading
 #
