@@ -3,6 +3,7 @@
 Two tiny random models, made, saved and run by transformers in lifted float64. Each
 folder is a checkpoint in Hugging Face form, with the inputs beside it and everything
 that has to come out: pixels, every tap of one forward pass, the nucleus, greedy ids.
+And the miniature, on the sample picture: its taps, which the notebooks compare with.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "parity"), str(HERE.parents[
 
 from golden_line import ANSWER, NEW_TOKENS, NO_END, NUCLEUS
 from lifting import lifted
+from PIL import Image
 from random_models import (
     RandomModel,
     Row,
@@ -30,6 +32,7 @@ from random_models import (
 )
 from their_taps import their_taps
 from transformers import (
+    AutoProcessor,
     PaliGemmaForConditionalGeneration,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
@@ -50,6 +53,10 @@ MODELS = (
 )
 # fmt: on
 
+MINIATURE = HERE.parents[1] / "weights" / "miniature"
+SAMPLE = HERE.parents[1] / "weights" / "samples" / "paper.jpg"
+PROMPT = "<image>caption en"
+
 README = """\
 # Golden files
 
@@ -57,6 +64,15 @@ Two tiny random PaliGemmas with what transformers, working in float64 throughout
 (tests/parity/lifting.py), gets from them. Each folder is a checkpoint in Hugging Face
 form; `inputs.safetensors` holds pictures and token ids, `expected.safetensors` what has
 to come out. tests/golden_line.py reads them, no torch needed.
+
+`miniature.safetensors` is one forward pass of weights/miniature over
+weights/samples/paper.jpg and `caption en`, by transformers in float64, rounded once to
+float32: the inputs, every tap by its name but for the scores (their softmax is there),
+and the greedy ids. The notebooks compare with it, and so can whoever ports the model:
+
+    from safetensors.numpy import load_file
+    golden = load_file("tests/golden/miniature.safetensors")
+    golden["vision/block00/attention/q"]  # (1, heads, patches, head size)
 
 Written by `python tests/golden/make_golden.py`; remake them with it, never by hand.
 These come from {versions}.
@@ -83,6 +99,32 @@ def make(model: RandomModel) -> None:
     expected["greedy"] = greedy(theirs, inputs, expected["pixels"])
     save(inputs | {"pictures": pictures}, folder / "inputs.safetensors")
     save(expected, folder / "expected.safetensors")
+
+
+def make_miniature() -> None:
+    """Write the miniature's taps on the sample picture, float64 rounded to float32."""
+    theirs = PaliGemmaForConditionalGeneration.from_pretrained(
+        MINIATURE, dtype=torch.float64, attn_implementation="eager"
+    )
+    processor = AutoProcessor.from_pretrained(MINIATURE)
+    picture = Image.open(SAMPLE).convert("RGB")
+    made = processor(text=PROMPT, images=picture, return_tensors="np")
+    wanted = ("input_ids", "pixel_values", "attention_mask", "token_type_ids")
+    inputs = {name: made[name] for name in wanted}
+    with lifted():
+        taps = their_taps(theirs, inputs, our_model(MINIATURE, "float64").config)
+    tensors = {name: torch.from_numpy(x) for name, x in inputs.items()}
+    length = inputs["input_ids"].shape[1]
+    ids = theirs.float().generate(**tensors, max_new_tokens=40, do_sample=False)
+    kept = {
+        name: x.astype(np.float32) if x.dtype == np.float64 else x
+        for name, x in taps.items()
+        if not name.endswith("/scores")
+    }
+    save(
+        inputs | kept | {"greedy": ids[:, length:].numpy()},
+        HERE / "miniature.safetensors",
+    )
 
 
 def draw_pictures(n: int) -> np.ndarray:
@@ -127,7 +169,7 @@ def save(tensors: Tensors, path: Path) -> None:
 def write_readme() -> None:
     """List versions, sizes and hashes."""
     lines = []
-    for path in sorted(HERE.glob("*/*")):
+    for path in sorted((*HERE.glob("*/*.*"), *HERE.glob("*.safetensors"))):
         data = path.read_bytes()
         name = path.relative_to(HERE).as_posix()
         digest = hashlib.sha256(data).hexdigest()
@@ -145,4 +187,5 @@ if __name__ == "__main__":
     logging.disable_progress_bar()
     for each in MODELS:
         make(each)
+    make_miniature()
     write_readme()
