@@ -447,12 +447,15 @@ def test_a_real_process_answers_and_fails_as_in_process(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_interrupting_leaves_with_130_and_no_traceback(tiny_folder: Path) -> None:
     words = ["--model", tiny_folder, "--image", "-", "--prompt", ""]
+    # in the background of a shell it is ignored, and a child would inherit that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with process(*words, stdin=subprocess.PIPE) as waiting:
+        signal.signal(signal.SIGINT, before)
         assert waiting.stderr is not None
         assert b"the prompt is empty" in waiting.stderr.readline()  # now it reads stdin
         waiting.send_signal(signal.SIGINT)
-        left = waiting.stderr.read()
-        assert waiting.wait(timeout=60) == 130
+        out, left = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out) == (130, b"")
     assert left.decode().strip() == "interrupted"
 
 
