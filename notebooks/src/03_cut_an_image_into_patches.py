@@ -187,8 +187,9 @@ print("largest value", np.abs(slid).max().round(2))
 print("largest difference", np.abs(by_matmul.ravel() - slid.ravel()).max())
 
 # %% [markdown]
-# The same, but for the order in which 588 products are added up. In float64 that may change
-# the sixteenth digit of each step, so 10⁻¹² leaves room for all 588, and for no mistake.
+# The same. Only the order in which 588 products are added up may differ between the two, and in
+# float64 that changes the sixteenth digit of each step at most: 10⁻¹² leaves room for all 588
+# steps, and for no mistake.
 #
 # ## What has the matrix learned to see?
 #
