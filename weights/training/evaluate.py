@@ -23,11 +23,12 @@ from numpy_paligemma import load_hf_model
 from .elsewhere import draw_elsewhere
 from .grading import figures, right
 from .painting import draw_scene
-from .questions import ASKED
+from .questions import ASKED, ask_detect, ask_foreign_caption
 from .truth import BINS, Fact, Question
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 BATCH, LONGEST = 32, 64
+SEVERAL = {ask_detect: 3, ask_foreign_caption: 4}
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Item:
 def items_about(
     rng: random.Random, image: Image.Image, facts: list[Fact], digits: str
 ) -> list[Item]:
-    """Ask a picture everything once, `detect` three times, no prompt twice."""
+    """Ask a picture everything once or several times, no prompt twice."""
     asked: dict[str, Item] = {}
-    for asker, wanted in ASKED.items():
-        for _ in range(max(1, int(wanted))):
+    for asker in ASKED:
+        for _ in range(SEVERAL.get(asker, 1)):
             question = asker(rng, facts, digits)
             if question is not None:
                 asked[question.prompt] = Item(image, question)
