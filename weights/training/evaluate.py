@@ -23,12 +23,12 @@ from numpy_paligemma import load_hf_model
 from .elsewhere import draw_elsewhere
 from .grading import figures, right
 from .painting import draw_scene
-from .questions import ASKED, ask_detect, ask_foreign_caption
+from .questions import ASKED, Asker, ask_detect, ask_foreign_caption
 from .truth import BINS, Fact, Question
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 BATCH, LONGEST = 32, 64
-SEVERAL = {ask_detect: 3, ask_foreign_caption: 4}
+SEVERAL: dict[Asker, int] = {ask_detect: 3, ask_foreign_caption: 4}
 
 
 @dataclass(frozen=True)
