@@ -337,27 +337,28 @@ received = probs.mean(axis=3).transpose(0, 2, 1, 3)  # (block, head, picture, ke
 received = received.reshape(c.depth, c.heads, -1)  # (block, head, 640)
 
 
-def around(n):
-    """Cut out patch n of all pictures' patches with its eight neighbours."""
+def framed(n):
+    """Cut patch n of all 640 out with its eight neighbours, in a frame."""
     picture, patch = divmod(n, c.patches)
     y, x = np.array(divmod(patch, c.grid)) * 14
-    return padded[picture, y : y + 42, x : x + 42]
+    cut = padded[picture, y : y + 42, x : x + 42].copy()
+    for near, shade in ((12, 0.1), (13, 1.0)):
+        far = 41 - near
+        cut[near : far + 1, [near, far]] = cut[[near, far], near : far + 1] = shade
+    return cut
 
 
 # %%
-figure, axes = plt.subplots(
-    8, 13, figsize=(plots.WIDTH, 5.5), width_ratios=[1] * 6 + [0.9] + [1] * 6
-)
-for axis in axes.flat:
-    plots.bare(axis)
+STEP = 48
+sheet = np.ones((8 * STEP, 13 * STEP, 3))
+figure, axes = plt.subplots(figsize=(plots.WIDTH, 5.2))
 for i, head in np.ndindex(c.depth, c.heads):
-    row, start = i * 2 + head // 2, head % 2 * 7
-    favourites = np.argsort(-received[i, head])[:6]
-    for axis, n in zip(axes[row, start : start + 6], favourites, strict=True):
-        axis.imshow(around(n))
-        axis.add_patch(plt.Rectangle((13.5, 13.5), 14, 14, fill=False, color="white"))
-        axis.add_patch(plt.Rectangle((12.5, 12.5), 16, 16, fill=False, color=INK))
-    axes[row, start].set_ylabel(f"{i}, {head}", rotation=0, ha="right", va="center")
+    y, x = (2 * i + head // 2) * STEP, head % 2 * 7 * STEP
+    axes.text(x - 6, y + 21, f"{i}, {head}", ha="right", va="center")
+    for n in np.argsort(-received[i, head])[:6]:
+        sheet[y : y + 42, x : x + 42] = framed(n)
+        x += STEP
+plots.bare(axes).imshow(sheet, interpolation="nearest")
 show(
     figure,
     "Figure 5. For each head (block, head) the six patches that get most attention, framed, with "
