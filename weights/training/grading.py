@@ -9,6 +9,8 @@ import numpy as np
 from .truth import Question
 
 DETECTION = re.compile(r"((?:<loc\d{4}>){4}) ([a-z ]+)")
+WORDS = ("caption en", "ocr", "colour", "count")  # the core tasks without boxes
+
 Detection = tuple[tuple[float, ...], str]
 
 
@@ -50,6 +52,8 @@ def figures(questions: list[Question], said: list[str]) -> dict[str, dict[str, f
     values: dict[str, list[float]] = defaultdict(list)
     for question, text in zip(questions, said, strict=True):
         values[question.task].append(right(question, text))
+        if question.task in WORDS:
+            values["words"].append(text == question.answer)
         if question.task == "detect":
             true, guess = detections(question.answer), detections(text)
             shares = matched(true, guess)
