@@ -196,7 +196,7 @@ def words_on_patches(
     for p, (word, weight) in enumerate(zip(words, weights, strict=True)):
         y, x = divmod(p, grid)
         bold = "bold" if weight > 0.5 else "normal"
-        place, ink = (x + 0.5, y + 0.5), to_rgba(INK, 0.35 + 0.65 * min(1, weight))
+        place, ink = (x + 0.5, y + 0.5), to_rgba(INK, min(1, 0.4 + 1.2 * weight))
         axes.text(
             *place, word, size=6.5, ha="center", va="center", color=ink, weight=bold
         )

@@ -46,7 +46,7 @@ print("P =", P, "patches,  D =", D, "numbers in a vector")
 # weights, the same photo and the same prompt, in float64. We shall compare with it all the
 # way, so let us say once what "equal" means. float32 keeps seven digits, and a pass through
 # a network costs one of them; so two right answers agree to about 1e-6 of the largest number
-# in the array. The smallest mistake that we know of (you make it in notebook 07) costs five
+# in the array. The smallest mistake that we know of (you make it in notebook 07) costs several
 # times 1e-5. So the line is drawn at 1e-5.
 
 
@@ -368,15 +368,18 @@ def cosines(x, rows):
 
 
 # %%
-alike = cosines(soft[0], rows)  # (P, W)
-best = alike.max(axis=-1)
-print(f"the nearest word of a soft token: cosine {best.min():.2f} to {best.max():.2f}")
+best = cosines(soft[0], rows).max(axis=-1)  # (P,)
+print(f"nearest word of a soft token: {best.min():.2f} to {best.max():.2f}")
+
+anything = np.random.default_rng(0).standard_normal((10_000, D))
+chance = cosines(anything, rows).max(axis=-1).mean()
+print(f"nearest word of an arrow shot at random: {chance:.2f}")
 
 # %% [markdown]
-# A soft token is no word in disguise: even the nearest row is far away. The reason is in the
-# name: these vectors are free, and there is far more room in 128 dimensions than words to fill
-# it. Nobody asked the projector to write words. It was asked to write something from which
-# Gemma can *make* words.
+# A soft token is no word in disguise: the nearest row is about as far off as if one had aimed
+# anywhere. The reason is in the name: these vectors are free, and there is far more room in
+# 128 dimensions than words to fill it. Nobody asked the projector to write words. It was asked to
+# write something from which Gemma can *make* words.
 #
 # So let Gemma make them. Its blocks change every vector step by step, the picture's too. After
 # the last block each vector is compared with the table anyway, to say what comes next.
@@ -386,22 +389,34 @@ print(f"the nearest word of a soft token: cosine {best.min():.2f} to {best.max()
 positions = positions_of(inputs["attention_mask"])  # 1 … T
 hidden = gemma_decoder(sequence, positions, None, w.decoder, c.text)
 check(hidden, "decoder/out")
-spoken = cosines(hidden[0, :P], rows)  # (P, W)
+
+# %% [markdown]
+# All patches have a lot in common ("I am a patch"), and that says nothing about any of them. We take
+# it off: each vector less the mean of the 64. A dot stands where no word is nearer than chance.
+
+
+# %%
+def nearest_words(x):
+    """Name the word nearest to each patch's own part, x (P, D), and say how near."""
+    near = cosines(x - x.mean(axis=0), rows)  # (P, W)
+    closest = [names[i] for i in near.argmax(axis=-1)]
+    near = near.max(axis=-1)
+    return [n if a > chance else "·" for n, a in zip(closest, near, strict=True)], near
+
 
 # %% tags=["cover"]
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 4.7))
 titles = ["before Gemma: the soft tokens", "after Gemma's last block"]
-for axis, title, near in zip(axes, titles, [alike, spoken], strict=True):
-    nearest = [names[i] for i in near.argmax(axis=-1)]
-    plots.words_on_patches(axis, np.asarray(photo), nearest, near.max(axis=-1))
+for axis, title, x in zip(axes, titles, [soft[0], hidden[0, :P]], strict=True):
+    plots.words_on_patches(axis, np.asarray(photo), *nearest_words(x))
     axis.set_title(title)
 show(
     figure,
-    "Figure 4. The word nearest to each patch's vector, the bolder the nearer. Soft tokens "
-    "as they enter are far from every word; when Gemma has read them in the light of "
-    "`caption en`, their vectors point to words for what lies there.",
-    "The photo twice with a word on each of its 64 patches. Left: faint words without "
-    "sense. Right: bold ones, the colours and names of the shapes on which they stand.",
+    "Figure 4. The word nearest to what is particular to each patch, the bolder the nearer; a "
+    "dot where none is nearer than chance. What enters as a hint (left) comes out as words for "
+    "what lies there, read in the light of `caption en` (right).",
+    "The photo twice with a word or a dot on each of its 64 patches. Left: faint words on the "
+    "shapes. Right: bolder ones, the colours and names of the shapes on which they stand.",
 )
 
 # %% [markdown]
@@ -442,7 +457,8 @@ show(
 # - nostalgebraist, [*interpreting GPT: the logit lens*](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens):
 #   reading a vector by the words that it is nearest to.
 # - [`model/fusion.py`](../numpy_paligemma/model/fusion.py): all of the bridge on one page.
-# - Next: 06, *Write position as rotation*. How does Gemma know which vector came first?
+# - Next: [06, Write position as rotation](06_write_position_as_rotation.ipynb): how does Gemma know
+#   which vector came first?
 
 # %% [markdown]
 # <details>

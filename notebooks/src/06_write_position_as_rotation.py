@@ -477,7 +477,7 @@ show(
 # - [`model/rope.py`](../numpy_paligemma/model/rope.py), all of it on one page.
 # - Biderman et al., [*Rotary embeddings: a relative revolution*](https://blog.eleuther.ai/rotary-embeddings/),
 #   with the complex numbers.
-# - Next: 07, *Build a Gemma block*.
+# - Next: [07, Build a Gemma block](07_build_a_gemma_block.ipynb).
 
 # %% [markdown]
 # <details>

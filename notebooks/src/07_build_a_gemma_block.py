@@ -33,6 +33,7 @@ from numpy_paligemma import load_hf_model
 from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.inputs.image import load_image
 
+# %%
 model, processor = load_hf_model("miniature", dtype="float32")
 w, c = model.weights, model.config
 golden = load_file("../tests/golden/miniature.safetensors")
@@ -45,8 +46,8 @@ print(c.text.kv_heads, "key-value head")
 # %% [markdown]
 # `golden` is what `transformers` computed inside its own model, in float64, from the same weights,
 # photo and prompt (`caption en`). Two right computations in float32 agree to about 1e-6 of the
-# largest number in an array, the smallest known mistake costs 5e-5; we ask for 1e-5, and at the end
-# we make that mistake, to see it caught.
+# largest number in an array, the smallest known mistake costs several times 1e-5; we ask for
+# 1e-5, and at the end we make that mistake, to see it caught.
 
 
 # %%
@@ -130,6 +131,7 @@ gains = [b.attention_norm for b in w.decoder.blocks]
 gains += [b.mlp_norm for b in w.decoder.blocks]
 gains = np.concatenate([*gains, w.decoder.final_norm])
 
+# %%
 figure, axes = plt.subplots(figsize=(6.5, 2.6))
 axes.hist(gains, bins=40, color=LANGUAGE)
 axes.axvline(0, color=INK, lw=1)
@@ -182,6 +184,7 @@ def read_back(prompt):
     return pieces, seen, T
 
 
+# %%
 pieces, seen, T = read_back("caption en")
 print(pieces)
 
@@ -189,6 +192,9 @@ print(pieces)
 prefix = seen["fusion/mask"][0, 0]  # (S, S)
 S = len(prefix)
 causal = np.tri(S, dtype=bool)
+print("prefix", T, "tokens, answer", S - T)
+
+# %%
 shades = np.array([plots.to_rgba(k) for k in (VISION, BRIDGE, LANGUAGE)])
 of_key = shades[np.digitize(np.arange(S), [P, T])]  # (S, 4), a colour for each key
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.9), sharey=True)
@@ -229,9 +235,12 @@ def patches_after(noun, causal=False):
     return np.array([seen[f"decoder/block{b:02d}/out"][0, :P] for b in blocks])
 
 
+# %%
 circle, star = patches_after("circle"), patches_after("star")
 change = np.linalg.norm(star - circle, axis=-1) / np.linalg.norm(circle, axis=-1)
+print("the patch that changes most, block by block:", change.max(axis=-1).round(2))
 
+# %%
 blind = patches_after("star", causal=True) - patches_after("circle", causal=True)
 np.testing.assert_array_equal(blind, 0)  # to the last bit
 
@@ -276,12 +285,14 @@ show(
 # %%
 LAYERS, SIZE = 18, 256  # of PaliGemma 3B, with 8 query heads
 tokens = {"224 px": 256, "448 px": 1024, "896 px": 4096}
+per_head = LAYERS * 2 * SIZE * 4  # bytes a token: keys and values in float32
+print(f"{per_head:,} bytes a token and key-value head")
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(plots.WIDTH, 2.1), sharey=True)
 for axis, (name, count) in zip(axes, tokens.items(), strict=True):
     kv_heads = np.array([8, 4, 2, 1])
-    mebibytes = (
-        count * LAYERS * 2 * kv_heads * SIZE * 4 / 2**20
-    )  # keys, values; float32
+    mebibytes = count * kv_heads * per_head / 2**20
     kinds = ["MHA, K = 8", "GQA, K = 4", "GQA, K = 2", "MQA, K = 1"]
     colours = [plots.to_rgba(LANGUAGE, 0.35)] * 3 + [LANGUAGE]
     plots.bars(axis, kinds, mebibytes, colours, [f"{m:.0f}" for m in mebibytes])
@@ -317,6 +328,7 @@ q = rng.standard_normal((1, 6, 5, 4))  # (B, N, T, H)
 k, v = rng.standard_normal((2, 1, 2, 5, 4))  # (B, K, T, H)
 k_each, v_each = np.repeat(k, 3, axis=1), np.repeat(v, 3, axis=1)  # (B, N, T, H)
 
+# %%
 scores = np.einsum("bnth,bnsh->bnts", q, k_each) / np.sqrt(4)
 weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
 repeated = np.einsum("bnts,bnsh->bnth", weights, v_each)
@@ -468,21 +480,24 @@ for wrong, name in [(wrong_norm, "attention_norm"), (wrong_mlp, "mlp/out")]:
 # ## The same picture in two languages
 #
 # The miniature also speaks Spanish, where the noun comes first: *un círculo rojo*. Does it look at
-# the same things for the same words? Take the attention of each word over the 64 patches, in one late
-# block, mean over heads, and correlate all English words with all Spanish ones.
+# the same things for the same words? Take the attention of each word over the 64 patches, the mean over
+# all heads of the last two blocks, and correlate all English words with all Spanish ones.
 
 # %%
-LATE = 2
+LATE = range(c.text.depth - 2, c.text.depth)
 
 
 def looks(seen, T):
     """Attention over the patches for each answer token, (new, P)."""
-    probs = seen[f"decoder/block{LATE:02d}/attention/probs"]  # (B, N, S, S)
-    return probs[0, :, T - 1 :, :P].mean(axis=0)
+    late = [seen[f"decoder/block{b:02d}/attention/probs"][0] for b in LATE]  # (N, S, S)
+    return np.mean(late, axis=(0, 1))[T - 1 :, :P]
 
 
+# %%
 spanish, seen_es, T_es = read_back("caption es")
 print("".join(pieces), "\n" + "".join(spanish))
+
+# %%
 english_looks, spanish_looks = looks(seen, T), looks(seen_es, T_es)
 alike = np.corrcoef(english_looks, spanish_looks)[: len(pieces), len(pieces) :]
 
@@ -555,7 +570,7 @@ show(
 # - Raffel et al., [arXiv:1910.10683](https://arxiv.org/abs/1910.10683), section 3.2.1: causal and prefix masks.
 # - [`model/gemma.py`](../numpy_paligemma/model/gemma.py) and
 #   [`model/attention.py`](../numpy_paligemma/model/attention.py), three pages in all.
-# - Next: 08, *Remember with a cache*.
+# - Next: [08, Remember with a cache](08_remember_with_a_cache.ipynb).
 
 # %% [markdown]
 # <details>
