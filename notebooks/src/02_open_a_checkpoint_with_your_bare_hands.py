@@ -518,8 +518,8 @@ print(f"of a colour and a shape {alike[:6, 6:].mean():.2f}")
 assert min(among) > alike[:6, 6:].mean()
 
 # %% [markdown]
-# Nobody gave the model a list of colours. It found out that these six words stand in the same
-# places of sentences, and that is all that the bits we dug up have to say about them. (The ruler
+# Nobody told the table which words are colours. Training found out that these six stand in the
+# same places of sentences, and that is what the bits we dug up have to say. (The ruler
 # is another matter: it was laid into the miniature's table when training began, and training
 # kept it, because it pays to have neighbouring places look alike.)
 #
