@@ -176,14 +176,14 @@ def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -
 
 def source(thing: Callable[..., Any]) -> None:
     """Show how the package has it: code as it stands, of the docstring the first line."""
-    lines, first = inspect.getsourcelines(thing)
+    lines = inspect.getsourcelines(thing)[0]
     tree = ast.parse("".join(lines)).body[0]
     body = tree.body[0]  # type: ignore[attr-defined]
     head = (ast.get_docstring(tree) or "").split("\n")[0]  # type: ignore[arg-type]
     quoted = f'{" " * body.col_offset}"""{head}"""\n'
     code = "".join([*lines[: body.lineno - 1], quoted, *lines[body.end_lineno :]])
     file = f"{thing.__module__.replace('.', '/')}.py"
-    link = f"[`{file}`, line {first}](../{file}#L{first})"
+    link = f"[`{file}`](../{file})"
     display(Markdown(f"{link}\n\n```python\n{code.rstrip()}\n```"))
 
 
