@@ -140,7 +140,8 @@ from numpy_paligemma.model.layers import layer_norm
 plots.source(layer_norm)
 
 # %%
-np.testing.assert_allclose(layer_norm(x, np.ones(4), np.zeros(4), 1e-6), tidy)
+again = layer_norm(x, np.ones(4), np.zeros(4), 1e-6)  # gain one, bias nought
+np.testing.assert_allclose(again, tidy, rtol=1e-14, atol=1e-14)
 
 # %% [markdown]
 # (Two details that differ between libraries, and cost people days: the variance divides by D and
@@ -240,7 +241,7 @@ show(
 # %%
 probs = np.array([seen[f"vision/block{i:02d}/attention/probs"][0] for i in range(4)])
 later = np.triu(np.ones((64, 64), bool), 1)  # keys that come after the query
-np.testing.assert_allclose(probs.sum(axis=-1), 1)  # every row is shared out
+np.testing.assert_allclose(probs.sum(axis=-1), 1, rtol=1e-14)  # every row is shared out
 assert (probs > 0).all()  # nobody is invisible to anybody
 ahead = (probs * later).sum(axis=-1).mean()  # the mean over blocks, heads, queries
 
@@ -547,7 +548,7 @@ show(
 #
 # ```python
 # # 1: 64 shares that sum to one
-# np.testing.assert_allclose(probs.mean(), 1 / 64)
+# np.testing.assert_allclose(probs.mean(), 1 / 64, rtol=1e-14)
 #
 # # 2
 # now = {}
