@@ -20,7 +20,8 @@
 #
 # Notebook 01 for the whole line, or these two sentences of it. SigLIP, the eye, turns a
 # picture into P *feature* vectors, one for each square patch of it. Gemma, the language
-# model, reads a row of T vectors of width D and says which token comes next.
+# model, reads a row of T vectors of width D and says which token comes next. In the shapes
+# below, B is the number of prompts at once, here always one, and V how many tokens Gemma knows.
 
 # %%
 import numpy as np
@@ -33,7 +34,8 @@ from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.inputs.image import load_image
 
 model, processor = load_hf_model("miniature", dtype="float32")
-w, c, tokenizer = model.weights, model.config, processor.tokenizer
+w, c = model.weights, model.config  # every learned number, every size
+tokenizer = processor.tokenizer
 golden = load_file("../tests/golden/miniature.safetensors")
 
 photo = load_image(bundled("sample.jpg"))
@@ -133,7 +135,8 @@ print(feature @ W.T + b)  # (P, 4)
 
 # %% [markdown]
 # Every output is a weighted sum of the feature's numbers; each patch is translated alone. And
-# this is what the package runs:
+# this is what the package runs (`w` is the pair of matrix and bias, and `linear(x, W, b)` is
+# `x @ W.T + b`):
 
 # %%
 from numpy_paligemma.model.fusion import project
@@ -211,7 +214,7 @@ show(
 # stored for the exit and scaled at the entrance.
 #
 # **Why not the picture?** Because it has no second job. Nobody compares an answer with
-# soft tokens, so the projector is free to learn the right size by itself. It did, as you see.
+# soft tokens, so the projector is free to learn the right size by itself, and as you see it did.
 # In the large model the factor is √2048 = 45.25.
 #
 # You may meet code that *divides* the soft tokens by √D. It multiplies the whole sequence by
@@ -318,7 +321,8 @@ print(fuse(toy_soft, toy_text, seats)[0].tolist())
 plots.source(fuse)
 
 # %% [markdown]
-# What stood in the seats before does not matter (it was row 0 of the table, sixty-four times).
+# What stood in the seats before does not matter: it was one and the same row of the table,
+# sixty-four times.
 
 # %%
 sequence = fuse(soft, text, ids == c.image_token_id)  # (B, T, D)

@@ -20,7 +20,9 @@
 #
 # School trigonometry: a point at 30°, turned by 20°, is at 50°. And from notebook
 # 01: in attention each token has a *query* vector q ("what do I look for?") and a *key* vector k
-# ("what do I offer?"). Their dot product, the *score*, says how much one looks at the other.
+# ("what do I offer?"). Their dot product, the *score*, says how much one looks at the other. It does so
+# several times side by side, in *heads*, each with queries and keys of its own. In the shapes below, B is
+# the number of prompts at once (here one), N the heads, T the tokens, H the numbers in a head.
 
 # %%
 import numpy as np
@@ -33,7 +35,7 @@ from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.inputs.image import load_image
 
 model, processor = load_hf_model("miniature", dtype="float64")
-w, c = model.weights, model.config
+w, c = model.weights, model.config  # every learned number, every size
 golden = load_file("../tests/golden/miniature.safetensors")
 
 inputs = processor(text=["caption en"], images=[load_image(bundled("sample.jpg"))])

@@ -21,7 +21,9 @@
 #
 # From notebook 05: picture and prompt have become one sequence of vectors, `(B, T, D)`. From 06:
 # queries and keys are turned by their positions, so that scores see distances. We explain attention
-# again, but briefly; notebook 04 has it in full.
+# again, but briefly; notebook 04 has it in full. In the shapes below, B is the number of prompts at once
+# (here one), T the tokens new to a block and S all it may look at, D the numbers in a token's vector, N
+# the query heads, K the key-value heads, H the numbers in a head.
 
 # %%
 import numpy as np
@@ -35,7 +37,7 @@ from numpy_paligemma.inputs.image import load_image
 
 # %%
 model, processor = load_hf_model("miniature", dtype="float32")
-w, c = model.weights, model.config
+w, c = model.weights, model.config  # every learned number, every size
 golden = load_file("../tests/golden/miniature.safetensors")
 photo = load_image(bundled("sample.jpg"))
 small = np.asarray(photo.resize((112, 112))) / 255  # to draw on
@@ -64,7 +66,7 @@ def check(found, name):
 # ## A block, seen from far
 #
 # Each token has one vector, and it flows through all blocks. This is the *residual stream*, an array
-# `(B, T, D)`: B prompts at once (here one), T tokens, D numbers for each. A block takes a copy out, works on it, and **adds** the result. It does so twice: *attention* fetches
+# `(B, T, D)`. A block takes a copy out, works on it, and **adds** the result. It does so twice: *attention* fetches
 # something from other tokens, the *MLP* works on each token alone.
 
 # %%
@@ -99,7 +101,7 @@ plots.source(gemma_block)
 # (`tap("mid", x)` gives x back and lets anyone listen under that name; the formulas do not need it.)
 #
 # Why add, and not replace? Because then a block that has nothing to say can add nothing, and what
-# earlier blocks found stays where it is. Let us go through the five parts.
+# earlier blocks found stays where it is. Let us go through its four parts.
 #
 # ## Part one: RMSNorm, and why 1 + w
 #
@@ -435,7 +437,7 @@ for b, share in enumerate(shares):
 #
 # ## The whole block against the reference
 #
-# Five parts, checked together. We give each block the *reference's* input, so that a mistake in one
+# All parts, checked together. We give each block the *reference's* input, so that a mistake in one
 # cannot hide in the next, and compare what it adds up to. `None` twice: no mask, as `caption en` is
 # all prefix, and no cache (notebook 08).
 

@@ -20,7 +20,9 @@
 #
 # From notebook 07: in attention a token's *query* meets the *keys* of the tokens it may see, and
 # takes a mean of their *values*. Picture and prompt, the *prefix*, see all of themselves; the answer is
-# *causal*, each of its tokens sees only what came before.
+# *causal*, each of its tokens sees only what came before. In the shapes below, B is the number of prompts
+# at once (here one), T the tokens of the prefix (or new ones), S all tokens so far, D the numbers in a
+# token's vector, K the key-value heads (one), H the numbers in a head, V the tokens that Gemma knows.
 
 # %%
 import json
@@ -36,7 +38,8 @@ from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.inputs.image import load_image
 
 model, processor = load_hf_model("miniature", dtype="float32")
-w, c, tokenizer = model.weights, model.config, processor.tokenizer
+w, c = model.weights, model.config  # every learned number, every size
+tokenizer = processor.tokenizer
 golden = load_file("../tests/golden/miniature.safetensors")
 photo = load_image(bundled("sample.jpg"))
 inputs = processor(text=["caption en"], images=[photo])
