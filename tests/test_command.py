@@ -341,6 +341,14 @@ def test_a_model_that_is_nowhere_is_one_line(
     assert ran.err.startswith(f"error: {name}: expected a folder or a hub name")
 
 
+def test_an_error_with_newlines_in_it_is_still_one_line(
+    command: Command, picture: Path
+) -> None:
+    ran = command("--model", "two\nlines", "--image", picture, "--prompt", "ocr")
+    assert_one_line(ran, 1)
+    assert ran.err.startswith("error: two lines: expected a folder or a hub name")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -463,7 +471,7 @@ def test_a_reader_who_leaves_makes_no_traceback(
     tiny_folder: Path, picture: Path
 ) -> None:
     words = ["--model", tiny_folder, "--image", picture, "--prompt", "ocr", *GREEDY]
-    with process(*words) as writing:
+    with process(*words, PYTHONUNBUFFERED="") as writing:  # as at most people's
         assert writing.stdout is not None
         assert writing.stderr is not None
         writing.stdout.close()

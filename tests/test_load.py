@@ -268,8 +268,9 @@ def test_all_that_is_wrong_comes_in_one_error(tmp_path: Path) -> None:
 def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
     t = {n: x for n, x in random_tensors().items() if "layer_norm" not in n}
     folder = write_checkpoint(tmp_path / "x", t)
-    with pytest.raises(ValueError, match=r"8 missing \(.* and 3 more\)"):
+    with pytest.raises(ValueError, match=r"8 missing \(.* and 3 more\)") as caught:
         load(folder)
+    assert str(caught.value).count("layer_norm") == 5
 
 
 def test_names_and_shapes_are_checked_before_a_byte_is_read(
