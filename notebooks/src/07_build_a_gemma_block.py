@@ -516,7 +516,7 @@ show(
     figure,
     "Figure 8. How alike the model looks at the picture for each pair of words. The orange squares "
     "are things: whatever the language and the order of its words, the model looks at the thing "
-    "it is talking about.",
+    "it is talking about. One column breaks its square.",
     "A matrix of correlations with bright squares along the diagonal, one for each of the three "
     "shapes, and little elsewhere.",
 )
@@ -536,11 +536,33 @@ show(
     figure,
     "Figure 9. Where the model looks while it says a word in English (above) and the same word "
     "in Spanish (below).",
-    "Two rows of four pictures; in each column the bright patches lie on the same shape.",
+    "Two rows of four pictures; in three columns the bright patches lie on the same shape, in the "
+    "column of `estrella` they do not.",
 )
 
 # %% [markdown]
-# The words for a thing are many, the place where one looks for it is one.
+# The words for a thing are many, the place where one looks for it is one. And `estrella`? Of the
+# shapes that the miniature knows, only the star is feminine in Spanish. Once it has said `una`, and
+# for that it did look at the star, the noun is settled, and its eyes are free to move on. Is that so?
+# Put `una` into its mouth in front of an *empty* picture:
+
+# %%
+from numpy_paligemma.model.layers import softmax
+
+empty = np.full((112, 112, 3), 235, np.uint8)
+inputs = processor(text=["caption es"], images=[empty])
+una = processor.tokenizer.encode("una")
+ids = np.concatenate([inputs["input_ids"], [una]], axis=1)
+kinds = (np.arange(ids.shape[1]) == ids.shape[1] - 1)[None].astype(int)
+
+# %%
+logits = model.logits(ids, inputs["pixel_values"], np.ones_like(ids), kinds)
+probs = softmax(logits[0, -1])
+for i in np.argsort(-probs)[:3]:
+    print(f"{probs[i]:.3f}  una{processor.tokenizer.decode([i], False)}")
+
+# %% [markdown]
+# It needs no picture for that.
 #
 # ## On your own
 #
