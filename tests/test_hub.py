@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, constants
+from PIL import Image
+from test_command import process
 from tiny import write_checkpoint, write_shards
 
 from numpy_paligemma import load_hf_model
@@ -145,6 +147,22 @@ def test_a_gated_model_is_told_with_where_to_accept_and_how_to_log_in(
         "--model miniature",
     ]:
         assert part in line
+
+
+def test_the_command_shows_no_bar_where_stderr_is_no_terminal(
+    hub: type[Hub],  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "x.png")
+    words = ["--model", "gated/model", "--image", tmp_path / "x.png", "--prompt", "ocr"]
+    there = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home")}
+    with process(*words, **there) as asking:
+        out, err = asking.communicate(timeout=60)
+    assert (asking.returncode, out) == (1, b"")
+    assert err.startswith(
+        b"error: gated/model is gated: accept its licence at https://"
+    )
+    assert err.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(

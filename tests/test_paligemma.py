@@ -141,6 +141,17 @@ def test_a_row_that_has_ended_is_filled_with_the_pad_id(
     assert alone.shape[1] == stops[0] + 1  # nothing is read behind the end
 
 
+def test_pixels_of_another_dtype_do_not_change_the_arithmetic(
+    tiny_folder: Path, pictures: list[Image.Image]
+) -> None:
+    model, processor = load_hf_model(tiny_folder, device="cpu", dtype="float32")
+    inputs = processor(["ocr"], pictures[:1])
+    narrow = model.logits(**inputs)
+    inputs["pixel_values"] = inputs["pixel_values"].astype(np.float64)
+    assert model.logits(**inputs).dtype == np.float32
+    np.testing.assert_array_equal(model.logits(**inputs), narrow)
+
+
 @pytest.mark.parametrize("new", [0, 1, 4])
 def test_as_many_tokens_come_as_were_asked_for(
     loaded: tuple[PaliGemma, PaliGemmaProcessor], pictures: list[Image.Image], new: int
