@@ -194,7 +194,7 @@ np.testing.assert_allclose(apply_rope(x, table), by_complex, atol=1e-12)
 # `golden` holds what `transformers` had inside its first block, before the turn (`q_proj`,
 # `k_proj`) and after (`q`, `k`). It was worked out in float64 and stored in float32, which
 # rounds each number in its eighth digit; so differences up to 1e-6 of the largest number are
-# rounding. Any mistake in the angles would be a hundred thousand times as large.
+# rounding. A wrong angle or a wrong pairing is off by about as much as the numbers are large.
 
 # %%
 for name in ["q", "k"]:

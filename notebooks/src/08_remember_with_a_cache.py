@@ -176,23 +176,14 @@ def write(prompt, longest=40):
     """Write greedily with a cache: tokens, the logits behind each, and the caches."""
     inputs = processor(text=[prompt], images=[photo])
     caches = empty_caches(1, inputs["input_ids"].shape[1] + longest, w, c)
-    logits, seen = (
-        [prefill(**as_arguments(inputs), caches=caches)],
-        inputs["attention_mask"],
-    )
+    ids, seen = inputs["input_ids"], inputs["attention_mask"]
+    logits = [prefill(ids, inputs["pixel_values"], seen, w, c, caches)]
     tokens = [greedy_token(logits[0][0])]
     while tokens[-1] not in c.eos_token_ids and len(tokens) < longest:
         seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)  # one more real token
         logits.append(decode_step(np.array(tokens[-1:]), seen, w, c, caches))
         tokens.append(greedy_token(logits[-1][0]))
     return tokens, np.concatenate(logits), caches
-
-
-def as_arguments(inputs):
-    """Name the processor's arrays as `prefill` does."""
-    ids, pixels = inputs["input_ids"], inputs["pixel_values"]
-    mask = inputs["attention_mask"]
-    return {"ids": ids, "pixels": pixels, "attention_mask": mask, "w": w, "c": c}
 
 
 # %%
@@ -225,9 +216,8 @@ print(f"largest logit {expected.max():.1f}, off by {error:.0e}")
 # **Does the cache change anything?** All logits of all steps, against one pass over everything:
 
 # %%
-uncached = read_all(tokens[:-1])[
-    T - 1 :
-]  # (new, V): the places that say what comes next
+uncached = read_all(tokens[:-1])  # (S, V)
+uncached = uncached[T - 1 :]  # (new, V): the places that say what comes next
 np.testing.assert_allclose(cached_logits, uncached, rtol=0, atol=atol)
 print(cached_logits.shape, f"off by {np.abs(cached_logits - uncached).max():.0e}")
 
@@ -540,7 +530,8 @@ print("IoU", (overlap / (both - overlap)).round(2))
 #
 #
 # growing = [Growing() for _ in w.decoder.blocks]
-# found = prefill(**as_arguments(inputs), caches=growing)
+# ids, seen = inputs["input_ids"], inputs["attention_mask"]
+# found = prefill(ids, inputs["pixel_values"], seen, w, c, growing)
 # np.testing.assert_array_equal(found[0], cached_logits[0])
 # ```
 #
