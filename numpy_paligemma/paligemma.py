@@ -57,16 +57,15 @@ class PaliGemma:
     ) -> np.ndarray:
         """Work out the logits of every position, without a cache.
 
-        What comparisons use. Note that transformers makes everything causal, the
-        picture too, where it is not given `token_type_ids`; here None means what
-        generation does: all is prefix, and sees all.
+        What comparisons use. transformers makes everything causal, the picture too,
+        where it is not given `token_type_ids`; here None means what generation does:
+        all is prefix, and sees all.
 
         Parameters
         ----------
-        input_ids : integer array, (B, T)
+        input_ids, attention_mask : integer array, (B, T)
+            The mask is 0 for padding.
         pixel_values : float array, (pictures, 3, height, width)
-        attention_mask : integer array, (B, T)
-            0 for padding.
         token_type_ids : integer array, (B, T), optional
             0 for prefix, 1 for answer (causal).
         tap : Tap
@@ -119,11 +118,9 @@ class PaliGemma:
 
         Parameters
         ----------
-        input_ids : integer array, (B, T)
-            Padded on the left.
+        input_ids, attention_mask : integer array, (B, T)
+            Padded on the left, where the mask is 0.
         pixel_values : float array, (pictures, 3, height, width)
-        attention_mask : integer array, (B, T)
-            0 for padding.
         max_new_tokens : int
         temperature, top_p : float
             See `numpy_paligemma.model.sampling.sample_token`.
@@ -221,7 +218,7 @@ def load_hf_model(
 
 
 def answer(
-    image: ImageSource | Sequence[ImageSource],
+    image: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
     prompt: str,
     model: str | PathLike[str] = MINIATURE,
     **options: Unpack[Options],
@@ -239,11 +236,7 @@ def answer(
         Of `PaliGemma.stream`.
     """
     loaded, processor = load_hf_model(model)
-    pictures = (
-        list(image)
-        if isinstance(image, Sequence) and not isinstance(image, str)
-        else [image]
-    )
+    pictures = image if isinstance(image, list | tuple) else [image]
     ids = loaded.generate(**processor([prompt], [pictures]), **options)
     return processor.tokenizer.decode(ids[0])
 
