@@ -482,7 +482,8 @@ print("IoU", (overlap / (both - overlap)).round(2))
 #    with it? Give both as formulas in T and n; for our caption they must give `vectors` and `T + n - 1`.
 # 2. **Another cache.** Write a class `Growing` with the method `extend(k, v)` that begins empty and
 #    concatenates. Give `prefill` a list of them in place of the caches. The logits must equal
-#    `cached_logits[0]` to the last bit.
+#    `cached_logits[0]` to the last bit. (Then write the preallocated one, `LayerCache`, and let the
+#    package's tests try it: [tests/exercises](../tests/exercises/README.md).)
 # 3. **Two questions, one look.** The cache knows the picture after a prefill, but in the light of the
 #    question. Write `ask(prompts)`, which answers several prompts about the photo and runs the
 #    eye once for all (`encode_images`, `embed_prompt`, then decode). For `["caption en", "detect red
