@@ -31,7 +31,6 @@ WIDTH = 8.6  # inches; at 100 dots each as wide as a notebook on GitHub
 plt.rcParams.update(
     {
         "axes.edgecolor": QUIET,
-        "axes.labelcolor": INK,
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlesize": 10,
@@ -39,9 +38,8 @@ plt.rcParams.update(
         "figure.figsize": (WIDTH, 3.2),
         "figure.constrained_layout.use": True,
         "font.size": 9.5,
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
+        **dict.fromkeys(("text.color", "axes.labelcolor"), INK),
+        **dict.fromkeys(("xtick.color", "ytick.color"), INK),
     }
 )
 
@@ -51,7 +49,6 @@ def show(figure: Figure, caption: str, alt: str) -> None:
 
     Parameters
     ----------
-    figure : Figure
     caption : str
         A full sentence: what to see in it.
     alt : str
@@ -150,7 +147,9 @@ def distribution(
 
 
 def _short(probability: float) -> str:
-    return f"{probability:.{3 if probability > 1e-3 else 6}f}"
+    """Write a probability so that none but 1 reads as 1, and few read as 0."""
+    digits = 3 if 1e-3 < probability < 0.9995 else 6
+    return f"{probability:.{digits}f}"
 
 
 def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -> None:
@@ -165,11 +164,11 @@ def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -
     for query, key in np.ndindex(T, T):
         colour = roles[key] if mask[query, key] else "#f0f0f0"
         axes.add_patch(Rectangle((key, query), 0.92, 0.92, color=colour, lw=0))
-    axes.set(xlim=(0, T), ylim=(T, 0), aspect="equal")
     centres = np.arange(T) + 0.46
     axes.set_xticks(centres, names, rotation=90)
     axes.set_yticks(centres, names)
-    axes.set(xlabel="is it seen?  (key)", ylabel="who looks?  (query)")
+    axes.set(xlim=(0, T), xlabel="is it seen?  (key)", aspect="equal")
+    axes.set(ylim=(T, 0), ylabel="who looks?  (query)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 

@@ -434,8 +434,9 @@ print(ours)
 #
 # ## How sure was it?
 #
-# At every step the model gives *all* tokens a probability. What it nearly said
-# tells you what it thinks it is doing. Note the logarithmic axis.
+# At every step the model gives *all* tokens a probability. What it nearly said tells you
+# what it thinks it is doing. (Note the logarithmic axis. The miniature was also taught
+# captions in German, French and Spanish: do you find a trace of them?)
 
 # %%
 names = [
@@ -652,7 +653,8 @@ for name, x in seen.items():
 # %% [markdown]
 # ## On your own
 #
-# Three steps, each with something to match. Solutions are folded away at the very end.
+# Three steps, each with something to match. Solutions are folded away at the very end. (To
+# write the layers themselves, go to [`tests/exercises`](../tests/exercises/README.md).)
 #
 # 1. **One line.** Patch 27 lies in row 3, column 3 of the grid. Cut it out of `pixels`
 #    with a slice and flatten it. It must equal `patches[0, 27]` to the last bit.
