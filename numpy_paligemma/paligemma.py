@@ -1,6 +1,5 @@
 """What a user holds: a loaded model, its processor, and the whole line in one call."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +13,7 @@ from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.processor import load_processor
+from numpy_paligemma.inputs.checks import check_arrays, check_options, check_padding
 from numpy_paligemma.inputs.image import ImageSource
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.model.config import PaliGemmaConfig
@@ -75,6 +75,7 @@ class PaliGemma:
         -------
         float array, (B, T, V)
         """
+        check_arrays(input_ids, pixel_values, attention_mask, self.config)
         return logits_everywhere(
             input_ids,
             self._pixels(pixel_values),
@@ -143,23 +144,40 @@ class PaliGemma:
         ValueError
             If an option is out of range, or prompt and pictures do not fit.
         """
-        _check_options(max_new_tokens, temperature, top_p)
-        if max_new_tokens == 0:
+        check_options(max_new_tokens, temperature, top_p)
+        check_arrays(input_ids, pixel_values, attention_mask, self.config)
+        check_padding(attention_mask)
+        ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
+        draw = _drawer(len(input_ids), temperature if do_sample else 0, top_p, seed)
+        arrays = (input_ids, self._pixels(pixel_values), attention_mask)
+        return self._steps(*arrays, max_new_tokens, draw, ends, tap)
+
+    def _steps(
+        self,
+        ids: np.ndarray,
+        pixels: np.ndarray,
+        seen: np.ndarray,
+        left: int,
+        draw: Callable[[np.ndarray], np.ndarray],
+        ends: int | Sequence[int],
+        tap: Tap,
+    ) -> Iterator[np.ndarray]:
+        """Prefill, then draw and decode in turn, until `left` is used up or all ended.
+
+        `seen` (B, S) is the attention mask, and grows by one with every token.
+        """
+        if not left:
             return
         c, w = self.config, self.weights
-        batch, length = input_ids.shape
-        ends = c.eos_token_ids if eos_token_id is None else eos_token_id
-        draw = _drawer(batch, temperature if do_sample else 0, top_p, seed)
-
-        caches = empty_caches(batch, length + max_new_tokens - 1, w, c)
-        pixels = self._pixels(pixel_values)
-        seen = attention_mask  # (B, S), grows by one with every token
+        batch, length = ids.shape
+        caches = empty_caches(batch, length + left - 1, w, c)
         done = np.zeros(batch, bool)
-        logits = prefill(input_ids, pixels, seen, w, c, caches, tap=tap)
-        for left in reversed(range(max_new_tokens)):
+        logits = prefill(ids, pixels, seen, w, c, caches, tap=tap)
+        while True:
             ids = np.where(done, c.pad_token_id, draw(logits))
             yield ids
             done |= np.isin(ids, ends)
+            left -= 1
             if done.all() or not left:
                 return
             seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
@@ -259,16 +277,3 @@ def _drawer(
         )
 
     return draw
-
-
-def _check_options(max_new_tokens: int, temperature: float, top_p: float) -> None:
-    """Refuse what is out of range, in the words of the command line."""
-    if max_new_tokens < 0:
-        msg = f"max_new_tokens: expected 0 or more, found {max_new_tokens}"
-        raise ValueError(msg)
-    if not 0 <= temperature < math.inf:
-        msg = f"temperature: expected 0 or more, found {temperature}"
-        raise ValueError(msg)
-    if not 0 < top_p <= 1:
-        msg = f"top_p: expected a number in (0, 1], found {top_p}"
-        raise ValueError(msg)

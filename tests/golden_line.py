@@ -51,7 +51,9 @@ def load_golden(name: str, dtype: str = "float64") -> Golden:
     """Open a folder by our own loader."""
     folder = GOLDEN / name
     config = read_config(folder)
-    fields = json.loads((folder / "preprocessor_config.json").read_text())
+    fields = json.loads(
+        (folder / "preprocessor_config.json").read_text(encoding="utf-8")
+    )
     return Golden(
         PaliGemma(config, load_weights(folder, config, dtype)),
         image_settings_from(fields),

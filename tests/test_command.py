@@ -293,7 +293,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no tokenizer": (
         lambda f: (f / "tokenizer.model").unlink(),
-        r"no tokenizer: expected .*tokenizer\.model; take it from the checkpoint's folder",
+        r"no tokenizer: expected .*tokenizer\.model; take the tokenizer\.model of the",
     ),
     "a damaged tokenizer": (
         lambda f: (f / "tokenizer.model").write_text("<html>"),
@@ -365,8 +365,11 @@ def test_an_error_with_newlines_in_it_is_still_one_line(
         (["--top-p", "nan"], r"--top-p: expected a number in (0, 1]"),
         (["--max-new-tokens", "-1"], "--max-new-tokens: expected a whole number"),
         (["--max-new-tokens", "1.5"], "--max-new-tokens: expected a whole number"),
-        (["--seed", "-1"], "--seed: expected a whole number, 0 or more, found '-1'"),
-        (["--seed", "²"], "--seed: expected a whole number, 0 or more, found '²'"),
+        (
+            ["--seed", "-1"],
+            "--seed: expected a whole number, 0 to 999999999, found '-1'",
+        ),
+        (["--seed", "²"], "--seed: expected a whole number, 0 to 999999999, found '²'"),
         (["--draw", "x.png"], "unrecognized arguments: --draw x.png"),
         (["--json"], "unrecognized arguments: --json"),
         (["stray"], "unrecognized arguments: stray"),

@@ -311,14 +311,16 @@ def test_pictures_and_model_of_different_checkpoints_are_refused(
     folder = write_checkpoint(tmp_path / "x")
     size = {"size": {"height": 28, "width": 28}}
     (folder / "preprocessor_config.json").write_text(json.dumps(size))
-    told = "size 28, but config.json's image_size is 14; the two files are of different"
+    told = (
+        "size 28, but by config.json image_size is 14; the two files are of different"
+    )
     with pytest.raises(ValueError, match=told):
         load_hf_model(folder, device="cpu")
 
 
 def test_the_processor_is_found_where_transformers_5_puts_it(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "x")
-    fields = (folder / "preprocessor_config.json").read_text()
+    fields = (folder / "preprocessor_config.json").read_text(encoding="utf-8")
     (folder / "preprocessor_config.json").unlink()
     together = {"image_processor": json.loads(fields), "image_seq_length": 9}
     (folder / "processor_config.json").write_text(json.dumps(together))

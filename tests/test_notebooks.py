@@ -182,7 +182,9 @@ def executor() -> ModuleType:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem[:2])
 def test_it_runs_and_so_do_its_solutions(source: Path, tmp_path: Path) -> None:
-    solutions = SOLUTION.findall(parse_percent(source.read_text())[-1][1])
+    solutions = SOLUTION.findall(
+        parse_percent(source.read_text(encoding="utf-8"))[-1][1]
+    )
     assert solutions
     longer = tmp_path / source.name
     body = "".join(f"\n# %%\n{solution}" for solution in solutions)

@@ -195,11 +195,11 @@ def test_the_eye_looks_once(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_new_tokens": -1}, "max_new_tokens: expected 0 or more, found -1"),
-        ({"temperature": -0.1}, "temperature: expected 0 or more, found -0.1"),
-        ({"temperature": float("nan")}, "temperature: expected 0 or more, found nan"),
-        ({"top_p": 0.0}, r"top_p: expected a number in \(0, 1\], found 0.0"),
-        ({"top_p": 1.5}, r"top_p: expected a number in \(0, 1\], found 1.5"),
+        ({"max_new_tokens": -1}, "max_new_tokens: expected 0 or more, came -1"),
+        ({"temperature": -0.1}, "temperature: expected 0 or more, came -0.1"),
+        ({"temperature": float("nan")}, "temperature: expected 0 or more, came nan"),
+        ({"top_p": 0.0}, r"top_p: expected a number in \(0, 1\], came 0.0"),
+        ({"top_p": 1.5}, r"top_p: expected a number in \(0, 1\], came 1.5"),
     ],
     ids=str,
 )

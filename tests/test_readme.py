@@ -13,11 +13,11 @@ from numpy_paligemma.commands import generate
 from numpy_paligemma.model.tap import recorder
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def first_line(path: Path) -> str:
-    doc = ast.get_docstring(ast.parse(path.read_text()))
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert doc, f"{path} has no docstring"
     return doc.split("\n")[0]
 

@@ -174,7 +174,7 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> N
         tmp_path / "x", {n: np.array([0], np.float32) for n in "abcdef"}
     )
     index = folder / "model.safetensors.index.json"
-    listed: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     third = "model-00003-of-00003.safetensors"
     wrong: dict[str, dict[str, str]] = {
         "a": listed | {"a": third},

@@ -6,7 +6,6 @@ change the arithmetic and is not written here as NumPy is refused by name.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
+TOO_LARGE = 2**31  # no size, id or base of a model comes near
 TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
 
 # a section that is there, but leaves fields out
@@ -73,24 +73,24 @@ class _Section:
 
     def count(self, name: str) -> int:
         """Read a whole number above nought."""
-        value = self.values.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        value: Any = self.values.get(name)
+        if type(value) is int and 0 < value < TOO_LARGE:
             return value
         raise self._refusal(name, "a whole number above 0", value)
 
     def number(self, name: str) -> float:
         """Read a number above nought."""
-        value = self.values.get(name)
-        if isinstance(value, int | float) and math.isfinite(value) and value > 0:
+        value: Any = self.values.get(name)
+        if type(value) in {int, float} and 0 < value < TOO_LARGE:
             return float(value)
         raise self._refusal(name, "a number above 0", value)
 
     def token_id(self, name: str, default: int) -> int:
         """Read a token id."""
-        value = self.values.get(name)
+        value: Any = self.values.get(name)
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if type(value) is int and 0 <= value < TOO_LARGE:
             return value
         raise self._refusal(name, "a token id", value)
 
@@ -156,10 +156,8 @@ def read_config(folder: Path) -> PaliGemmaConfig:
         ends = top
     return PaliGemmaConfig(
         vision=_vision_config(vision),
-        text=_text_config(text),
-        image_token_id=top.count(
-            "image_token_id" if "image_token_id" in top.values else "image_token_index"
-        ),
+        text=_text_config(text, tied=_is_tied(top, text)),
+        image_token_id=_image_token_id(top),
         bos_token_id=top.token_id("bos_token_id", 2),
         eos_token_ids=_eos_token_ids(ends),
         pad_token_id=top.token_id("pad_token_id", 0),
@@ -174,6 +172,7 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
     text.expect("rope_scaling", None)
     rope = text.section("rope_parameters", {}, {})
     rope.expect("rope_type", "default")
+    rope.expect("type", "default")  # its older spelling
     vision.expect("model_type", "siglip_vision_model")
     vision.expect("hidden_act", TANH_GELU[0])
     top.expect("projection_dim", text.count("hidden_size"))
@@ -197,7 +196,23 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
         raise ValueError(msg)
 
 
-def _text_config(text: _Section) -> TextConfig:
+def _is_tied(top: _Section, text: _Section) -> bool:
+    """Read whether the head is the embedding; either section may say that it is not."""
+    said = [s.values.get("tie_word_embeddings") for s in (top, text)]
+    top.expect("tie_word_embeddings", True, False)
+    text.expect("tie_word_embeddings", True, False)
+    return False not in said
+
+
+def _image_token_id(top: _Section) -> int:
+    """Read the id of `<image>`, under its older or its newer name."""
+    name = "image_token_id" if "image_token_id" in top.values else "image_token_index"
+    found = top.count(name)
+    top.expect("image_token_index", found)
+    return found
+
+
+def _text_config(text: _Section, *, tied: bool) -> TextConfig:
     # files before transformers 5 hold rope_theta, later ones rope_parameters
     rope = text.section(
         "rope_parameters", {"rope_theta": text.number("rope_theta")}, {}
@@ -212,6 +227,7 @@ def _text_config(text: _Section) -> TextConfig:
         mlp_width=text.count("intermediate_size"),
         norm_eps=text.number("rms_norm_eps"),
         rope_base=rope.number("rope_theta"),
+        tied=tied,
     )
 
 
@@ -232,7 +248,7 @@ def _eos_token_ids(ends: _Section) -> tuple[int, ...]:
     """Read where to stop: one id or a list of them."""
     value = ends.values.get("eos_token_id")
     ids = value if isinstance(value, list) else [1 if value is None else value]
-    if not ids or any(type(i) is not int or i < 0 for i in ids):
+    if not ids or any(type(i) is not int or not 0 <= i < TOO_LARGE for i in ids):
         msg = f"{ends.where}eos_token_id: expected a token id, found {value!r}"
         raise ValueError(msg)
     return tuple(ids)

@@ -65,11 +65,12 @@ def checkpoint_folder(
     HubError
         If it cannot be had: no such name, gated, no network, no room.
     """
-    if model == MINIATURE:
-        return bundled(MINIATURE)
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
-    if folder.is_dir():
-        return folder
+    if model == MINIATURE or folder.is_dir():
+        if revision is not None:
+            msg = f"revision {revision!r}: {model} is on this disk and has just the one"
+            raise HubError(msg + "; leave --revision out, or give a hub name")
+        return bundled(MINIATURE) if model == MINIATURE else folder
     if model.count("/") != 1 or model.startswith((".", "~", "/")):
         msg = f"{model}: expected a folder or a hub name (owner/name), found neither; "
         raise HubError(msg + WAYS_OUT)

@@ -52,12 +52,17 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     Raises
     ------
     ValueError
-        If anything is missing, unexpected, of another shape or dtype, or twice there:
-        all of it in one message, before any of the bytes is read.
+        If anything is missing, unexpected, or of another shape or dtype: all of it in
+        one message, before any of the bytes is read. Also if a name is there twice, or
+        a number is too large for float16.
     """
     tensors = _by_published_name(folder)
+    blocks = c.vision.depth + c.text.depth
+    if blocks > len(tensors):
+        msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
+        raise ValueError(msg + f"{len(tensors)} tensors")
     ledger = _Ledger(tensors)
-    paligemma_weights(ledger, c, tied=HEAD not in tensors)
+    paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(folder)
     return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
 

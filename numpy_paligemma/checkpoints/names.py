@@ -1,6 +1,6 @@
 """Every published name of a tensor, in one table.
 
-Six layouts of the same weights are about: as published; with a cloned head; as
+Five layouts of the same weights are about: as published; with a cloned head; as
 transformers 4.52 to 4.57 holds them in memory; as transformers 5 saves them (without
 ``vision_model.``) and holds them; all of them become the published names here, and the
 rest of the project knows no others.

@@ -25,7 +25,8 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     ValueError
         If a file is missing or broken, or asks for what the model does not take.
     """
-    tokenizer = Tokenizer(folder / "tokenizer.model", c.image_token_id)
+    vocabulary = folder / "tokenizer.model"
+    tokenizer = Tokenizer(vocabulary, c.image_token_id)
     path = folder / "preprocessor_config.json"
     together = folder / "processor_config.json"
     if not path.is_file() and together.is_file():
@@ -37,10 +38,21 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     else:
         fields = read_json(path)
     settings = image_settings_from(fields)
-    if settings.size != c.vision.image_size:
+    length = fields.get("image_seq_length", c.vision.patches)
+    pairs = [
+        (f"{path}: size", settings.size, "image_size", c.vision.image_size),
+        (f"{path}: image_seq_length", length, "patches a picture", c.vision.patches),
+        (f"{vocabulary}: <bos>", tokenizer.bos_token_id, "bos", c.bos_token_id),
+        (f"{vocabulary}: <pad>", tokenizer.pad_token_id, "pad", c.pad_token_id),
+    ]
+    for where, found, field, wanted in pairs:
+        if found != wanted:
+            msg = f"{where} {found}, but by config.json {field} is {wanted}; "
+            raise ValueError(msg + "the two files are of different checkpoints")
+    if tokenizer.pieces > c.text.vocab_size:
         msg = (
-            f"{path}: size {settings.size}, but config.json's image_size is "
-            f"{c.vision.image_size}; the two files are of different checkpoints"
+            f"{vocabulary}: {tokenizer.pieces} pieces, but by config.json the embedding "
+            f"has {c.text.vocab_size} rows; the two are of different checkpoints"
         )
         raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)

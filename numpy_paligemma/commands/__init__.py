@@ -4,11 +4,13 @@ Text goes to stdout and nothing else does; notes, warnings and progress go to st
 Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C.
 """
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
+from numpy_paligemma import __version__
 from numpy_paligemma.commands import demo, generate
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -24,40 +26,54 @@ PaliGemma in plain NumPy: answer a prompt about a picture.
   generate   answer a prompt about a picture (the word may be left out)
   demo       caption the sample picture with the bundled miniature
 
-numpy-paligemma generate --help lists the options.
+numpy-paligemma generate --help lists the options, --version says which this is.
 """
 
 
 def entry() -> None:
     """Run the command line and leave with its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # where the encoding lacks a letter, its number is better than half an answer
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line on `argv`, without the program's name: the exit status."""
-    if not argv or argv[0] in {"-h", "--help"}:
-        print(SUMMARY, end="", file=sys.stdout if argv else sys.stderr)
-        return 0 if argv else 2
-    named = argv[0] in COMMANDS
-    command = COMMANDS[argv[0] if named else "generate"]
     handler = _notes_to_stderr()
     try:
-        command(argv[1:] if named else argv)
+        return _run(argv)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # whoever read has gone; without this Python complains once more as it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except MemoryError as error:
         print(f"error: out of memory: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
     finally:
         logging.getLogger("numpy_paligemma").removeHandler(handler)
+    return 1
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Find the command and run it; what goes wrong is raised."""
+    first, *rest = argv or [""]
+    if first in {"", "-h", "--help"}:
+        print(SUMMARY, end="", file=sys.stdout if first else sys.stderr)
+        return 0 if first else 2
+    if first == "--version":
+        print(f"numpy-paligemma {__version__}")
+    elif first in COMMANDS:
+        COMMANDS[first](rest)
+    elif first.startswith("-"):
+        generate.run(argv)
+    else:
+        known = " or ".join(COMMANDS)
+        print(f"error: no such command: {first!r}; expected {known}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -45,24 +45,24 @@ def run(argv: Sequence[str]) -> None:
             seed=args.seed,
             tap=progress.tap(model.config),
         )
-        ids = _first_row(tokens, progress)
-        for text in processor.tokenizer.stream(ids):
+        times: list[float] = []
+        for text in processor.tokenizer.stream(_first_row(tokens, progress, times)):
             print(text, end="", flush=True)
         print(flush=True)
+        if len(times) > 1:
+            # the first came out of the prefill, which is another kind of work
+            rate = (len(times) - 1) / (times[-1] - times[0])
+            progress.note(f"{len(times)} tokens, {rate:.3g} a second after the first")
 
 
-def _first_row(tokens: Iterator[np.ndarray], progress: Progress) -> Iterator[int]:
-    """Pass on the one row's ids, timing all but the first, which the prefill made."""
-    start, count = time.perf_counter(), 0
+def _first_row(
+    tokens: Iterator[np.ndarray], progress: Progress, times: list[float]
+) -> Iterator[int]:
+    """Pass on the one row's ids, and note when each came."""
     for ids in tokens:
-        if not count:
-            progress.clear()
-            start = time.perf_counter()
-        count += 1
+        progress.clear()
+        times.append(time.perf_counter())
         yield int(ids[0])
-    if count > 1:
-        rate = (count - 1) / (time.perf_counter() - start)
-        progress.note(f"\n{count} tokens, {rate:.3g} a second after the first")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "numpy-paligemma generate",
         description="Answer a prompt about a picture.",
+        allow_abbrev=False,
     )
     add = p.add_argument
     add(
@@ -126,8 +127,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     """Read a whole number, nought or more."""
-    if not text.isdecimal():
-        msg = f"expected a whole number, 0 or more, found {text!r}"
+    if not (text.isdecimal() and len(text) < 10):
+        msg = f"expected a whole number, 0 to 999999999, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

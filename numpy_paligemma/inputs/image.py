@@ -160,11 +160,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _read(file: BinaryIO, name: str) -> Image.Image:
     """Decode an open file, turning Pillow's many failures into one line each."""
     with warnings.catch_warnings():
-        # between the warning and the error lies a picture that we do decode
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns of odd metadata, and of large pictures that we do decode
+        warnings.simplefilter("ignore")
         try:
             with Image.open(file) as image:
+                _refuse_programs(image)
                 return to_rgb(image)
+        except MemoryError:
+            raise
         except PictureError as error:
             message = f"{name}: {error}"
             raise PictureError(message) from error
@@ -181,3 +184,10 @@ def _read(file: BinaryIO, name: str) -> Image.Image:
             reason = " ".join(f"{error}".split()) or type(error).__name__
             message = f"{name} is damaged or cut short ({reason}); take another copy"
             raise PictureError(message) from error
+
+
+def _refuse_programs(image: Image.Image) -> None:
+    """Refuse PostScript: Pillow would run the file through Ghostscript."""
+    if image.format == "EPS":
+        message = "PostScript is a program that draws, not a picture; export it as PNG"
+        raise PictureError(message)

@@ -1,6 +1,6 @@
 """How a checkpoint wants its pictures, read from ``preprocessor_config.json``."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,8 @@ def image_settings_from(fields: Mapping[str, Any]) -> ImageSettings:
     for step in ["do_center_crop", "do_pad"]:
         _require(not fields.get(step), step, "false", fields.get(step))
     resample = fields.get("resample", BICUBIC)
-    _require(resample in range(6), "resample", "a number from 0 to 5", resample)
+    is_filter = type(resample) is int and resample in range(6)
+    _require(is_filter, "resample", "a number from 0 to 5", resample)
     rescale = fields.get("rescale_factor", 1 / 255)
     is_factor = _is_number(rescale) and rescale > 0
     _require(is_factor, "rescale_factor", "a positive number", rescale)
@@ -78,7 +79,7 @@ def _channels(name: str, fields: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _is_number(value: Any) -> bool:
     """Tell a finite number; JSON's true is none, though Python's is."""
-    return type(value) in {int, float} and math.isfinite(value)
+    return type(value) in {int, float} and abs(value) < sys.float_info.max
 
 
 def _require(holds: bool, field: str, expected: str, came: Any) -> None:

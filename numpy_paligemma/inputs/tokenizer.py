@@ -65,9 +65,14 @@ class Tokenizer:
         self._hidden = {*self._special.values(), pieces.piece_to_id("<mask>")}
 
     @property
+    def pieces(self) -> int:
+        """How many pieces the file has; ``<image>`` is mostly not among them."""
+        return int(self._pieces.vocab_size())
+
+    @property
     def vocab_size(self) -> int:
         """How many ids have a meaning, ``<image>`` counted."""
-        return max(self._pieces.vocab_size(), self.image_token_id + 1)
+        return max(self.pieces, self.image_token_id + 1)
 
     def encode(self, text: str) -> list[int]:
         """Turn text into ids; nothing is put before it, after it or stripped from it.
@@ -138,7 +143,7 @@ class Tokenizer:
 
     def _has_text(self, id_: int) -> bool:
         """Tell a piece from the rows that only fill up the embedding matrix."""
-        return id_ == self.image_token_id or id_ < self._pieces.vocab_size()
+        return id_ == self.image_token_id or 0 <= id_ < self.pieces
 
     def _text(self, id_: int) -> str:
         """Spell one id that is no byte."""
@@ -152,8 +157,14 @@ def _open(path: Path) -> sentencepiece.SentencePieceProcessor:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        message = f"no tokenizer: expected {path}; take it from the checkpoint's folder"
+        message = (
+            f"no tokenizer: expected {path}; take the tokenizer.model of the checkpoint "
+            "that this one was made from (transformers 5 saves without it)"
+        )
         raise FileNotFoundError(message) from None
+    except OSError as error:
+        message = f"{path}: expected a sentencepiece model, but {error.strerror}"
+        raise ValueError(message) from error
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")
     except RuntimeError as error:

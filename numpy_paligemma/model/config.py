@@ -45,6 +45,7 @@ class TextConfig:
     mlp_width: int
     norm_eps: float
     rope_base: float
+    tied: bool = True  # the head is the embedding, unless the file has another
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,7 @@ def sample_token(
     """
     if temperature == 0:
         return greedy_token(logits)
-    below = logits.astype(np.float64) - np.max(
-        logits
-    )  # first: it may be near the limit
+    below = logits.astype(np.float64) - np.max(logits)
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to -inf
         probs = nucleus(softmax(below / temperature), top_p)
     cdf = np.cumsum(probs)

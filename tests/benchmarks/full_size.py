@@ -3,9 +3,10 @@
     python tests/benchmarks/full_size.py FOLDER [DTYPE …]
 
 Writes the checkpoint (5.9 GB, bfloat16) into FOLDER if it is not there, then runs each
-dtype in a process of its own and prints a row of the README's table: time from the
-start of the process to the first token and of each further one, and peak memory.
-The answers are noise; the arithmetic, the bytes and the shapes are the real ones.
+dtype in a process of its own and prints a row of the README's table: time to load the
+weights, from there to the first token, for each further one, and peak memory (the pages
+of the mapped file counted). Imports, tokenizer and picture are not in it. The answers
+are noise; the arithmetic, the bytes and the shapes are the real ones.
 """
 
 import json

@@ -1,0 +1,58 @@
+"""What a caller hands in, refused where the model would run and be quietly wrong."""
+
+import math
+
+import numpy as np
+
+from numpy_paligemma.model.config import PaliGemmaConfig
+
+
+def check_arrays(
+    input_ids: np.ndarray,
+    pixel_values: np.ndarray,
+    attention_mask: np.ndarray,
+    c: PaliGemmaConfig,
+) -> None:
+    """Refuse arrays of other shapes, and token ids that the model does not have.
+
+    NumPy would take a negative id for a row from the end, and pictures of another size
+    may well have as many patches.
+    """
+    shape = input_ids.shape
+    if len(shape) != 2 or attention_mask.shape != shape:
+        msg = f"expected input_ids (B, T), came {shape}, and attention_mask likewise, "
+        raise ValueError(msg + f"came {attention_mask.shape}")
+    size = c.vision.image_size
+    picture = (c.vision.channels, size, size)
+    if pixel_values.shape[1:] != picture:
+        msg = (
+            f"pixel_values: expected (pictures, *{picture}), came {pixel_values.shape}"
+        )
+        raise ValueError(msg)
+    strange = (input_ids < 0) | (input_ids >= c.text.vocab_size)
+    strange &= input_ids != c.image_token_id
+    if strange.any():
+        msg = f"input_ids: expected 0 to {c.text.vocab_size - 1}, came "
+        raise ValueError(msg + str(input_ids[strange][0]))
+
+
+def check_padding(attention_mask: np.ndarray) -> None:
+    """Refuse padding on the right: the next token is asked of the last place."""
+    if not attention_mask[:, -1].all():
+        msg = (
+            "attention_mask: expected padding on the left, the last column is not all 1"
+        )
+        raise ValueError(msg)
+
+
+def check_options(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    """Refuse options that are out of range."""
+    if max_new_tokens < 0:
+        msg = f"max_new_tokens: expected 0 or more, came {max_new_tokens}"
+        raise ValueError(msg)
+    if not 0 <= temperature < math.inf:
+        msg = f"temperature: expected 0 or more, came {temperature}"
+        raise ValueError(msg)
+    if not 0 < top_p <= 1:
+        msg = f"top_p: expected a number in (0, 1], came {top_p}"
+        raise ValueError(msg)
