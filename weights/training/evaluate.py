@@ -2,11 +2,12 @@
 
 ``python -m weights.training.evaluate FOLDER`` asks about 500 plain, 500 wide and 200
 pictures by other hands, and the ten samples, and writes `evaluation.json` into the
-folder. With `--transformers` the same is asked of transformers' class on the same
+folder, with the hash of the weights. With `--transformers` the same is asked of transformers' class on the same
 files, and the number of equal answers is noted, too.
 """
 
 import argparse
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -157,7 +158,8 @@ def evaluate(folder: Path, *, beside: bool, pictures: int) -> dict[str, Any]:
     }
     ours = numpy_answers(folder)
     theirs = transformers_answers(folder) if beside else None
-    report: dict[str, Any] = {}
+    weights = (folder / "model.safetensors").read_bytes()
+    report: dict[str, Any] = {"sha256": hashlib.sha256(weights).hexdigest()}
     for name, items in sets.items():
         said = ask(ours, items, name)
         report[name] = figures([item.question for item in items], said)
