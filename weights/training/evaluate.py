@@ -2,8 +2,8 @@
 
 ``python -m weights.training.evaluate FOLDER`` asks about 500 plain, 500 wide and 200
 pictures by other hands, and the ten samples, and writes `evaluation.json` into the
-folder, with the hash of the weights. With `--transformers` the same is asked of transformers' class on the same
-files, and the number of equal answers is noted, too.
+folder, with the hash of the weights that it measured. With `--transformers` the same is
+asked of transformers' class on the same files, and the share of equal answers noted.
 """
 
 import argparse
