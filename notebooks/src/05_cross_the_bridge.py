@@ -362,7 +362,8 @@ show(
 COLOURS = "red green blue yellow purple black"
 SHAPES = "circle square triangle star Kreis Quadrat Dreieck Stern cercle carré étoile"
 names = f"{COLOURS} {SHAPES} círculo cuadrado triángulo estrella".split()
-rows = w.decoder.embed[[tokenizer.encode(f" {name}")[0] for name in names]]  # (W, D)
+words = [tokenizer.encode(f" {name}")[0] for name in names]  # their ids
+rows = w.decoder.embed[words]  # (W, D)
 
 
 def cosines(x, rows):
@@ -380,47 +381,59 @@ chance = cosines(anything, rows).max(axis=-1).mean()
 print(f"nearest word of an arrow shot at random: {chance:.2f}")
 
 # %% [markdown]
-# A soft token is no word in disguise: the nearest row is about as far off as if one had aimed
+# A soft token is no word in disguise: the nearest row is not much nearer than if one had aimed
 # anywhere. The reason is in the name: these vectors are free, and there is far more room in
 # 128 dimensions than words to fill it. Nobody asked the projector to write words. It was asked to
 # write something from which Gemma can *make* words.
 #
-# So let Gemma make them. Its blocks change every vector step by step, the picture's too. After
-# the last block each vector is compared with the table anyway, to say what comes next.
-# At the picture's places that is never used; but we can look at it.
+# But look closer. All patches have a lot in common ("I am a patch"), which says nothing about
+# any of them. Take it off, that is, the mean of the 64, and compare what is left.
+
+# %%
+own = soft[0] - soft[0].mean(axis=0)  # (P, D)
+before = cosines(own, rows)  # (P, W)
+print(f"nearest word: {before.max(-1).min():.2f} to {before.max():.2f}")
+
+# %% [markdown]
+# Now let Gemma make its words. Its blocks change every vector step by step, the picture's too. After
+# the last block each vector is turned into probabilities anyway: what comes next? At the
+# picture's places that is never used; but we can look at it.
 
 # %%
 positions = positions_of(inputs["attention_mask"])  # 1 … T
 hidden = gemma_decoder(sequence, positions, None, w.decoder, c.text)
 check(hidden, "decoder/out")
 
+probs = softmax(next_token_logits(hidden[0, :P], w.decoder))  # (P, V)
+after = probs[:, words]  # (P, W)
+
 # %% [markdown]
-# All patches have a lot in common ("I am a patch"), and that says nothing about any of them. We take
-# it off: each vector less the mean of the 64. A dot stands where no word is nearer than chance.
+# On the left the nearest word, where it is nearer than chance; on the right the likeliest of our
+# words, where it is at least ten times as likely as by chance, which would be 1/V. Else a dot.
 
 
 # %%
-def nearest_words(x):
-    """Name the word nearest to each patch's own part, x (P, D), and say how near."""
-    near = cosines(x - x.mean(axis=0), rows)  # (P, W)
-    closest = [names[i] for i in near.argmax(axis=-1)]
-    near = near.max(axis=-1)
-    return [n if a > chance else "·" for n, a in zip(closest, near, strict=True)], near
+def best_words(scores, floor):
+    """Name each patch's best word by scores (P, W), or a dot below the floor; how good."""
+    best = scores.max(axis=-1)
+    said = [names[i] for i in scores.argmax(axis=-1)]
+    return [s if b > floor else "·" for s, b in zip(said, best, strict=True)], best
 
 
 # %% tags=["cover"]
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 4.7))
-titles = ["before Gemma: the soft tokens", "after Gemma's last block"]
-for axis, title, x in zip(axes, titles, [soft[0], hidden[0, :P]], strict=True):
-    plots.words_on_patches(axis, np.asarray(photo), *nearest_words(x))
-    axis.set_title(title)
+picture = np.asarray(photo)
+plots.words_on_patches(axes[0], picture, *best_words(before, chance))
+plots.words_on_patches(axes[1], picture, *best_words(after, 10 / c.text.vocab_size))
+axes[0].set_title("before Gemma: nearest to the soft token")
+axes[1].set_title("after Gemma: likeliest at this place")
 show(
     figure,
-    "Figure 4. The word nearest to what is particular to each patch, the bolder the nearer; a "
-    "dot where none is nearer than chance. What enters as a hint (left) comes out as words for "
-    "what lies there, read in the light of `caption en` (right).",
-    "The photo twice with a word or a dot on each of its 64 patches. Left: faint words on the "
-    "shapes. Right: bolder ones, the colours and names of the shapes on which they stand.",
+    "Figure 4. Words on the patches, the bolder the nearer (left) or the likelier (right). What "
+    "enters as hardly a hint comes out as words for what lies there, read in the light of "
+    "`caption en`.",
+    "The photo twice with a word or a dot on each of its 64 patches. Left: a few faint words. "
+    "Right: bold ones, colours and names, on the shapes that they belong to.",
 )
 
 # %% [markdown]

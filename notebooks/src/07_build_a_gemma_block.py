@@ -356,8 +356,8 @@ show(
     "Figure 6. Where each head looks while the model says `red`, and how much of its attention "
     "is on the picture at all (the rest is on words). The keys are the same for all heads of a "
     "block; the questions are not.",
-    "Sixteen copies of the photo, four blocks by four heads. In most of them the light lies on "
-    "patches of the red circle, in some elsewhere.",
+    "Sixteen copies of the photo, four blocks by four heads. In the later blocks the light lies on "
+    "patches of the red circle, in the earlier ones often elsewhere.",
 )
 
 # %% [markdown]
@@ -536,14 +536,14 @@ show(
     figure,
     "Figure 9. Where the model looks while it says a word in English (above) and the same word "
     "in Spanish (below).",
-    "Two rows of four pictures; in three columns the bright patches lie on the same shape, in the "
-    "column of `estrella` they do not.",
+    "Two rows of four pictures; in three columns the bright patches lie on the same shape, under "
+    "`estrella` they are spread over more than the star.",
 )
 
 # %% [markdown]
 # The words for a thing are many, the place where one looks for it is one. And `estrella`? Of the
 # shapes that the miniature knows, only the star is feminine in Spanish. Once it has said `una`, and
-# for that it did look at the star, the noun is settled, and its eyes are free to move on. Is that so?
+# for that it did look at the star, the noun is settled, and its eyes are free to wander. Is that so?
 # Put `una` into its mouth in front of an *empty* picture:
 
 # %%
