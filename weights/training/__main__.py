@@ -27,12 +27,12 @@ def main() -> None:
     if not (runs / "tokenizer.model").exists():
         (runs / "tokenizer.model").write_bytes(tokenizer.train())
     start = ""
-    plan = (schedule.LOOK, schedule.PACK, schedule.EXACT)
+    plan = (schedule.LOOK, schedule.PACK, schedule.EXACT, schedule.BOXES)
     for phase, minutes in zip(plan, args.minutes, strict=True):
         timed = replace(phase, seconds=60 * minutes)
         train(args.processes, runs, timed, start, args.seed)
         start = phase.name
-    best = phases.better(runs, ("pack", "exact"))
+    best = phases.better(runs, ("pack", "exact", "boxes"))
     export(runs / f"{best}.pt", runs / "tokenizer.model", args.to)
 
 
@@ -47,9 +47,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        nargs=3,
-        default=(18, 55, 8),
-        help="of looking, of packed and of exact training",
+        nargs=4,
+        default=(18, 72, 9, 15),
+        help="of looking, of packed, exact and boxes training",
     )
     return parser.parse_args()
 

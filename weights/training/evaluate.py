@@ -24,7 +24,7 @@ from numpy_paligemma import load_hf_model
 from .elsewhere import draw_elsewhere
 from .grading import figures, right
 from .painting import draw_scene
-from .questions import ASKED, Asker, ask_detect, ask_foreign_caption
+from .questions import MIXES, Asker, ask_detect, ask_foreign_caption
 from .truth import BINS, Fact, Question
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -45,7 +45,7 @@ def items_about(
 ) -> list[Item]:
     """Ask a picture everything once or several times, no prompt twice."""
     asked: dict[str, Item] = {}
-    for asker in ASKED:
+    for asker in MIXES["everything"]:
         for _ in range(SEVERAL.get(asker, 1)):
             question = asker(rng, facts, digits)
             if question is not None:

@@ -18,7 +18,7 @@ from .tokenizer import BOS, EOS, PIECES, Vocabulary
 from .truth import Question
 
 NEWLINE = 4
-WORDS, PLACES = 40, 18  # targets a row, on average, that there is room for
+WORDS, PLACES = 40, 30  # targets a row, on average, that there is room for
 
 Batch = dict[str, Tensor]
 
@@ -31,6 +31,7 @@ class Reader:
     vocabulary: Vocabulary
     seed: int
     process: int
+    mix: str = "everything"
 
     def rows(self, number: int, size: int) -> np.ndarray:
         """Choose a batch's pictures."""
@@ -52,7 +53,8 @@ class Reader:
         """Draw questions on each picture."""
         rng = random.Random(hash((self.seed, self.process, number)))
         return [
-            questions_about(rng, *facts_about(self.store, row)) for row in rows.tolist()
+            questions_about(rng, *facts_about(self.store, row), self.mix)
+            for row in rows.tolist()
         ]
 
 

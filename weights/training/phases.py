@@ -40,7 +40,8 @@ def learn(
     optimiser = Optimiser(learner)
     elapsed = restore(optimiser, runs, phase, start)
     vocabulary = Vocabulary(runs / "tokenizer.model")
-    reader = Reader(open_data(runs / "data"), vocabulary, seed, process)
+    store = open_data(runs / "data")
+    reader = Reader(store, vocabulary, seed, process, phase.mix)
     run(learner, optimiser, reader, phase, Clock(elapsed), runs, processes)
 
 

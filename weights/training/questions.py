@@ -125,28 +125,44 @@ def ask_neighbour(rng: random.Random, facts: list[Fact], _: str) -> Question | N
 
 
 # how many of each to try to ask of a picture, on average
-ASKED: dict[Asker, float] = {
-    ask_caption: 1,
-    ask_text: 1,
-    ask_count: 0.5,
-    ask_detect: 3,
-    ask_colour: 0.7,
-    ask_count_kind: 0.6,
-    ask_whether: 0.8,
-    ask_foreign_caption: 0.5,
-    ask_detect_kind: 0.4,
-    ask_detect_two: 0.4,
-    ask_neighbour: 0.5,
-    ask_count_colour: 0.4,
+MIXES: dict[str, dict[Asker, float]] = {
+    "everything": {
+        ask_caption: 1,
+        ask_text: 1,
+        ask_count: 0.5,
+        ask_detect: 3,
+        ask_colour: 0.7,
+        ask_count_kind: 0.6,
+        ask_whether: 0.8,
+        ask_foreign_caption: 0.5,
+        ask_detect_kind: 0.4,
+        ask_detect_two: 0.4,
+        ask_neighbour: 0.5,
+        ask_count_colour: 0.4,
+    },
+    "mostly boxes": {
+        ask_caption: 0.7,
+        ask_text: 1,
+        ask_count: 0.3,
+        ask_detect: 5,
+        ask_colour: 0.3,
+        ask_count_kind: 0.3,
+        ask_whether: 0.3,
+        ask_foreign_caption: 0.3,
+        ask_detect_kind: 1.2,
+        ask_detect_two: 1,
+        ask_neighbour: 0.3,
+        ask_count_colour: 0.3,
+    },
 }
 
 
 def questions_about(
-    rng: random.Random, facts: list[Fact], digits: str
+    rng: random.Random, facts: list[Fact], digits: str, mix: str = "everything"
 ) -> list[Question]:
     """Draw questions on one picture, in random order, no prompt twice."""
     asked: dict[str, Question] = {}
-    for asker, wanted in ASKED.items():
+    for asker, wanted in MIXES[mix].items():
         times = int(wanted) + (rng.random() < wanted % 1)
         for question in (asker(rng, facts, digits) for _ in range(times)):
             if question is not None:

@@ -23,11 +23,13 @@ class Phase:
     adam_rate: float
     cooling: float  # share of the time over which the rates fall to 0
     heads_weight: float
+    mix: str = "everything"
 
 
 LOOK = Phase("look", 1080, 128, 0, 0, 0.02, 3e-3, 0.35, 1.0)
 PACK = Phase("pack", 3300, 128, 112, 0, 0.02, 3e-3, 0.3, 0.2)
 EXACT = Phase("exact", 480, 96, 56, 2, 0.002, 3e-4, 0.9, 0.1)
+BOXES = Phase("boxes", 900, 128, 112, 0, 0.01, 1.5e-3, 1.0, 0.2, "mostly boxes")
 
 
 class Clock:
