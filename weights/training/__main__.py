@@ -1,6 +1,6 @@
 """Make the miniature from nothing: ``python -m weights.training``.
 
-Draws the pictures, trains the vocabulary and the three phases, and writes
+Draws the pictures, trains the vocabulary and the four phases, and writes
 `weights/miniature`. Interrupted, the same command goes on where it was.
 """
 
