@@ -1,7 +1,8 @@
 """The four phases of training, each ending by the clock with its rates at 0.
 
 1 *look*: the vision tower alone, with its heads. 2 *pack*: everything, many questions
-to a picture. 3 *exact*: one question a row under PaliGemma's own mask. 4 *boxes*: packed again, mostly `detect`.
+to a picture. 3 *exact*: one question a row under PaliGemma's own mask. 4 *boxes*: packed again,
+mostly `detect`.
 """
 
 import time
