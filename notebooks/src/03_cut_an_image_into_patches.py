@@ -218,8 +218,8 @@ def wall(tiles, across, gap=2):
 
 
 # %% [markdown]
-# 128 filters are many, and the miniature was trained for about an hour and not for weeks, so
-# each of them still carries the random numbers that it began with. What they have in common
+# 128 filters are many, and the miniature was trained for an hour or two and not for weeks,
+# so each of them still carries the random numbers that it began with. What they have in common
 # shows better in their *principal components*: the small pictures of which all filters are
 # mixtures, the weightiest first. (The singular value decomposition finds them.)
 
@@ -351,16 +351,17 @@ right.set(xlabel="patches apart", ylabel="mean cosine")
 right.legend(frameon=False)
 show(
     figure,
-    "Figure 6. The position table has learned the plane. Left: a small map for each place, "
-    "how alike its row is to all the others. Right: neighbours are alike, and the likeness "
-    "fades with distance.",
-    "A wall of 8 by 8 small maps, each bright at its own place and around it; and two falling "
-    "curves of cosine against distance.",
+    "Figure 6. The position table has learned the plane. Left: for each place a small map of "
+    "how alike its vector is to all the others. Right: neighbours are most alike, and along a "
+    "row or a column of the picture some likeness stays.",
+    "A wall of 8 by 8 small maps, each with a bright cross through its own place; and two "
+    "curves of cosine against distance, which fall steeply at first.",
 )
 
 # %% [markdown]
-# Each small map is bright at its own place, and around it. The table discovered that there
-# are rows and columns, because pictures are made so.
+# Each small map is brightest at its own place and has a cross through it: the row and the
+# column that it lies in. Nobody told the table that there are rows and columns. It found them,
+# because pictures are made so.
 #
 # ## The whole station
 #
