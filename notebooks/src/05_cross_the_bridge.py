@@ -301,10 +301,11 @@ show(
 
 # %% [markdown]
 # Forgetting the words' factor is the left end of the magenta curve, scaling the picture like
-# the words is the right end of the amber one. Look how much the answer forgives: every block
-# of Gemma begins by bringing its input to unit size (notebook 07), so lengths matter only where
-# vectors are *added*. That is what makes such a mistake dangerous. On an easy photo it may still
-# say the right thing. Only a comparison number by number finds it, and finds it at once.
+# the words is the right end of the amber one. Look how much the caption forgives, of the picture
+# most of all: every block of Gemma begins by bringing its input to unit size (notebook 07), so
+# lengths matter only where vectors are *added*. That is what makes such a mistake dangerous. On an
+# easy photo the model may still say the right thing. Only a comparison number by number finds the
+# mistake, and finds it at once.
 #
 # ## One sequence
 #
@@ -430,8 +431,8 @@ axes[1].set_title("after Gemma: likeliest at this place")
 show(
     figure,
     "Figure 4. Words on the patches, the bolder the nearer (left) or the likelier (right). What "
-    "enters as hardly a hint comes out as words for what lies there, read in the light of "
-    "`caption en`.",
+    "enters as hardly a hint comes out, read in the light of `caption en`, as words for what "
+    "lies there: loud on some of the shapes, faint on others.",
     "The photo twice with a word or a dot on each of its 64 patches. Left: a few faint words. "
     "Right: bold ones, colours and names, on the shapes that they belong to.",
 )
