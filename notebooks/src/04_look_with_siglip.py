@@ -326,6 +326,24 @@ Markdown(
 )
 
 # %% [markdown]
+# And some heads have learned a direction. In Figure 2 there are heads that look at nothing but one
+# neighbour of the framed patch: on its right, below it, above it. Is that so for other patches
+# and other pictures? Average the share that goes to the same neighbour over all patches that
+# have all four, and list the heads that give one of them more than half.
+
+# %%
+steps = {"on the left": -1, "on the right": 1, "above": -c.grid, "below": c.grid}
+inner = [p for p in range(c.patches) if {0, 7}.isdisjoint(divmod(p, c.grid))]
+for i, head in np.ndindex(c.depth, c.heads):
+    for where, step in steps.items():
+        share = probs[i, :, head, inner, np.add(inner, step)].mean()
+        if share > 0.5:
+            print(f"block {i}, head {head}: {share:.0%} go to the patch {where}")
+
+# %% [markdown]
+# They have nothing to do with what is on the patches. By way of the position embeddings they have
+# taught themselves what a convolution is built for: to shift the picture by one patch.
+#
 # ## What a head looks for
 #
 # Let us ask from the other side: which patches, of the 640 in ten pictures, get most attention from a
