@@ -341,8 +341,8 @@ for i, head in np.ndindex(c.depth, c.heads):
             print(f"block {i}, head {head}: {share:.0%} go to the patch {where}")
 
 # %% [markdown]
-# They have nothing to do with what is on the patches. By way of the position embeddings they have
-# taught themselves what a convolution is built for: to shift the picture by one patch.
+# They do so whatever is on the patches, and know the way from the position embeddings. They have
+# learned what a convolution is built for: to shift the picture by one patch.
 #
 # ## What a head looks for
 #
