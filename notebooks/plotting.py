@@ -147,9 +147,10 @@ def distribution(
 
 
 def _short(probability: float) -> str:
-    """Write a probability so that none but 1 reads as 1, and few read as 0."""
-    digits = 3 if 1e-3 < probability < 0.9995 else 6
-    return f"{probability:.{digits}f}"
+    """Write a probability so that none but 1 reads as 1, and none but 0 as 0."""
+    if probability < 1e-3:
+        return f"{probability:.0e}"
+    return f"{probability:.{3 if probability < 0.9995 else 6}f}"
 
 
 def prefix_mask(axes: Axes, mask: np.ndarray, names: Sequence[str], soft: int) -> None:

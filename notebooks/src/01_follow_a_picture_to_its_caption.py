@@ -371,7 +371,7 @@ from numpy_paligemma.model.sampling import greedy_token
 
 probs = softmax(logits[0])  # (V,)
 for i in np.argsort(-probs)[:3]:
-    print(f"{probs[i]:.6f}", repr(tokenizer.decode([i])))
+    print(f"{probs[i]:8.2g}", repr(tokenizer.decode([i])))
 
 token = greedy_token(logits[0])
 print("taken:", token, repr(tokenizer.decode([token])))
@@ -525,7 +525,7 @@ for question, boxes in truth["boxes"].items():
 # %% [markdown]
 # ## What did it cost?
 #
-# Count the learned numbers of each part, and time each stage (the best of twenty runs).
+# Count the learned numbers of each part, and time each stage (the best of a hundred runs).
 
 # %%
 from dataclasses import fields
@@ -555,7 +555,7 @@ from timeit import repeat
 
 def milliseconds(work):
     """Time a function of no arguments."""
-    return 1000 * min(repeat(work, number=1, repeat=20))
+    return 1000 * min(repeat(work, number=1, repeat=100))
 
 
 def read():
