@@ -207,8 +207,8 @@ show(
 # %% [markdown]
 # **Why multiply text by √D?** Because the table has two jobs that want two sizes. At the exit
 # it judges: the *logit* of a token is the product of Gemma's last vector with the token's row.
-# Gemma's last vector has numbers of size about one, that is, length √D; rows of length about
-# one then give logits of a few units, and rows √D times as long would give logits in the
+# Gemma's last vector has numbers of size about one, that is, length √D; rows of length one or
+# two then give logits of a few units, and rows √D times as long would give logits in the
 # hundreds, with all the probability on a single token. At the entrance the same row becomes
 # an input, and inputs should have numbers of size one too, hence length √D. So the rows are
 # stored for the exit and scaled at the entrance.
@@ -280,11 +280,11 @@ curves = {
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH, 3))
 for (name, colour), runs in curves.items():
-    style = {"color": colour, "marker": "o", "label": f"the {name} stretched"}
+    style = {"color": colour, "marker": "o", "label": name}
     left.plot(factors, [likely(logits) for logits in runs], **style)
     right.plot(factors, [off(logits) for logits in runs], **style)
 for axes in (left, right):
-    axes.set(xscale="log", xlabel="factor")
+    axes.set(xscale="log", xlabel="stretched by the factor")
     axes.set_xticks([D**-0.5, 1, D**0.5], ["1/√D", "1", "√D"], minor=False)
     axes.minorticks_off()
 left.set(ylabel="probability of the right token", ylim=(0, 1.05))
@@ -432,7 +432,7 @@ show(
     figure,
     "Figure 4. Words on the patches, the bolder the nearer (left) or the likelier (right). What "
     "enters as hardly a hint comes out, read in the light of `caption en`, as words for what "
-    "lies there: loud on some of the shapes, faint on others.",
+    "lies there: loud and right on some of the shapes, faint or wrong on others.",
     "The photo twice with a word or a dot on each of its 64 patches. Left: a few faint words. "
     "Right: bold ones, colours and names, on the shapes that they belong to.",
 )

@@ -277,8 +277,8 @@ from timeit import repeat
 
 
 def milliseconds(work):
-    """Time a function of no arguments, the best of seven."""
-    return 1000 * min(repeat(work, number=1, repeat=7))
+    """Time a function of no arguments, the best of fifteen."""
+    return 1000 * min(repeat(work, number=1, repeat=15))
 
 
 def one_more(S):
