@@ -63,6 +63,7 @@ def execute(source: Path) -> NotebookNode:
         timeout=300,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
     ).execute()
     return settled(notebook)
