@@ -1,0 +1,73 @@
+"""The shipped miniature is the one that was measured, and what was measured is enough.
+
+`evaluation.json` is written by ``python -m weights.training.evaluate weights/miniature
+--transformers``: fresh pictures, greedy, the shipped bfloat16 files, our own line.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from numpy_paligemma import answer
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+FOLDER = WEIGHTS / "miniature"
+# share of right answers, or mean IoU, that no retraining may fall below
+FLOORS = {
+    "plain": {
+        "caption en": 0.98,
+        "ocr": 0.97,
+        "colour": 0.99,
+        "count": 0.99,
+        "IoU": 0.925,
+    },
+    "elsewhere": {"words": 0.97, "IoU": 0.88},
+    "wide": {
+        "caption en": 0.96,
+        "colour": 0.98,
+        "count": 0.97,
+        "count kind": 0.97,
+        "ocr": 0.94,
+        "yes/no": 0.98,
+        "IoU": 0.90,
+    },
+}
+# in float32 two tokens may be likeliest to the last digit: 2 answers of 15,321 so far
+TIES = 1 / 2000
+SETS = ["plain", "wide", "elsewhere", "samples"]
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    text = (FOLDER / "evaluation.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_these_are_the_weights_that_were_measured(report: dict[str, Any]) -> None:
+    data = (FOLDER / "model.safetensors").read_bytes()
+    assert report["sha256"] == hashlib.sha256(data).hexdigest()
+    assert len(data) < 6_000_000
+
+
+@pytest.mark.parametrize("pictures", FLOORS)
+def test_the_miniature_is_above_its_floors(
+    report: dict[str, Any], pictures: str
+) -> None:
+    floors = FLOORS[pictures]
+    shares = {task: report[pictures][task]["share"] for task in floors}
+    assert {t: s for t, s in shares.items() if s < floors[t]} == {}
+
+
+@pytest.mark.parametrize("pictures", SETS)
+def test_transformers_says_the_same(report: dict[str, Any], pictures: str) -> None:
+    assert report[pictures]["equal to transformers"]["share"] >= 1 - TIES
+
+
+def test_the_sample_picture_is_answered_as_it_was_then(report: dict[str, Any]) -> None:
+    then = report["sample answers"]["paper.jpg"]["answers"]
+    for prompt, said in then.items():
+        assert answer(WEIGHTS / "samples" / "paper.jpg", prompt, temperature=0) == said
