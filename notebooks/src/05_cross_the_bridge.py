@@ -48,8 +48,8 @@ print("P =", P, "patches,  D =", D, "numbers in a vector")
 # weights, the same photo and the same prompt, in float64. We shall compare with it all the
 # way, so let us say once what "equal" means. float32 keeps seven digits, and a pass through
 # a network costs one of them; so two right answers agree to about 1e-6 of the largest number
-# in the array. The smallest mistake that we know of (you make it in notebook 07) costs several
-# times 1e-5. So the line is drawn at 1e-5.
+# in the array. The classic mistakes (but for a misplaced ε) cost about 1e-4 or more; you make
+# two of them in notebook 07. So the line is drawn at 1e-5.
 
 
 # %%
@@ -208,8 +208,8 @@ show(
 # **Why multiply text by √D?** Because the table has two jobs that want two sizes. At the exit
 # it judges: the *logit* of a token is the product of Gemma's last vector with the token's row.
 # Gemma's last vector has numbers of size about one, that is, length √D; rows of length one or
-# two then give logits of a few units, and rows √D times as long would give logits in the
-# hundreds, with all the probability on a single token. At the entrance the same row becomes
+# two then give logits up to some tens (25 here), and rows √D times as long would give logits
+# in the hundreds, and no doubt could ever be expressed. At the entrance the same row becomes
 # an input, and inputs should have numbers of size one too, hence length √D. So the rows are
 # stored for the exit and scaled at the entrance.
 #
@@ -234,7 +234,8 @@ print(tokenizer.decode(answer[0]))
 
 # %% [markdown]
 # (`prefix_lm_mask` says who may see whom, `positions_of` counts the places. Notebooks 07 and
-# 06 are about them.)
+# 06 are about them. Both want the *attention mask*, 1 for a real token and 0 for padding; here
+# all are real, so it is `ones`.)
 
 # %%
 from numpy_paligemma.model.fusion import fuse, positions_of, prefix_lm_mask
@@ -294,7 +295,7 @@ show(
     figure,
     "Figure 2. What the caption shows of a wrong scale (left) and what the numbers show "
     "(right): at factor 1 they agree with the reference but for rounding, anywhere else "
-    "they are off by thousands of times as much.",
+    "they are off by a hundred thousand times as much or more.",
     "Left: probability of the right token over a factor from one over root D to root D. "
     "Right, logarithmic: the error of the logits, with a deep notch at factor one.",
 )
@@ -396,6 +397,9 @@ before = cosines(own, rows)  # (P, W)
 print(f"nearest word: {before.max(-1).min():.2f} to {before.max():.2f}")
 
 # %% [markdown]
+# No nearer than before. But *which* word is nearest now depends more on the patch (before, it was
+# `Stern` for most of them), as Figure 4 will show.
+#
 # Now let Gemma make its words. Its blocks change every vector step by step, the picture's too. After
 # the last block each vector is turned into probabilities anyway: what comes next? At the
 # picture's places that is never used; but we can look at it.
@@ -431,16 +435,18 @@ axes[1].set_title("after Gemma: likeliest at this place")
 show(
     figure,
     "Figure 4. Words on the patches, the bolder the nearer (left) or the likelier (right). What "
-    "enters as hardly a hint comes out, read in the light of `caption en`, as words for what "
-    "lies there: loud and right on some of the shapes, faint or wrong on others.",
-    "The photo twice with a word or a dot on each of its 64 patches. Left: a few faint words. "
-    "Right: bold ones, colours and names, on the shapes that they belong to.",
+    "enters as hardly a hint comes out, read in the light of `caption en`, as right words on the "
+    "triangle and the star. On the circle the left was nearer the truth, and the right says "
+    "*Dreieck*; on bare paper the left's *Stern* means nothing.",
+    "The photo twice with a word or a dot on each of its 64 patches. Left: faint words, circle on "
+    "the circle, star and square on the star, Stern on paper. Right: bold yellow on the triangle "
+    "and blue on the star, faint Dreieck on the circle.",
 )
 
 # %% [markdown]
 # No one trained the model to say anything at these places, or to choose a language there. It
-# is a by-product: the vectors on the way to an answer are already made of what the answer
-# needs. (Reading inner vectors by the exit's table is called the *logit lens*.)
+# is a by-product: the vectors on the way to an answer are often already made of what the
+# answer needs. (Reading inner vectors by the exit's table is called the *logit lens*.)
 #
 # ## On your own
 #

@@ -73,7 +73,7 @@ print("the same, in any order")
 #
 # $$q' = R(p\,\theta)\,q \qquad k' = R(s\,\theta)\,k$$
 #
-# Their dot product depends on their lengths and on the angle *between* them. Turn both
+# ($p$ and $s$ are the positions; $R(\varphi)$ turns a point by the angle $\varphi$.) Their dot product depends on their lengths and on the angle *between* them. Turn both
 # by the same amount and nothing changes. So the dot product of the turned points sees what
 # $q$ and $k$ were, and the difference $p - s$, and nothing else:
 #
@@ -243,7 +243,7 @@ show(
     "Figure 3. The same query and key at all pairs of positions: along each diagonal the "
     "score is one and the same (left), so that all rows, drawn over the distance, fall "
     "onto one curve (right).",
-    "Left: a matrix with stripes parallel to the diagonal. Right: points of many colours "
+    "Left: a matrix with stripes parallel to the diagonal. Right: points "
     "that lie on one wavy curve over the distance.",
 )
 

@@ -51,7 +51,8 @@ print("T =", T, "tokens of picture and prompt")
 #
 # A language model gives, for each place of a sequence, the *logits* of the token that comes next. To
 # write, take the last place's likeliest token, put it behind the sequence, and ask again. The plain way to
-# ask again is to send everything through all blocks once more:
+# ask again is to send everything through all blocks once more. (`encode_images` is notebook 04 and the
+# projector, `embed_prompt` the look-up and `fuse` of notebook 05.)
 
 # %%
 from numpy_paligemma.model.fusion import embed_text, prefix_lm_mask
@@ -69,7 +70,8 @@ def read_all(tokens, tap=no_tap):
     answer = embed_text(np.array([tokens], int), w.decoder.embed)  # (B, n, D)
     x = np.concatenate([prefix, answer], axis=1)  # (B, S, D), S = T + n
     places = np.arange(x.shape[1])[None]
-    mask = prefix_lm_mask(np.ones_like(places), places >= T)
+    real = np.ones_like(places)  # every token is real, none is padding
+    mask = prefix_lm_mask(real, places >= T)
     x = gemma_decoder(x, 1 + places, mask, w.decoder, c.text, tap=tap)
     return next_token_logits(x[0], w.decoder)
 
@@ -162,7 +164,8 @@ except ValueError as error:
 # ## Two phases
 #
 # With the cache, writing falls into two phases: **prefill** reads the prefix, T vectors at once, and
-# fills the caches; **decode** reads one token at a time.
+# fills the caches; **decode** reads one token at a time. Both are told by the *attention mask* which
+# tokens are real (1) and which padding (0); here all are real.
 
 # %%
 from numpy_paligemma.model.pipeline import decode_step, empty_caches, prefill
@@ -198,8 +201,8 @@ print(f"{caches[0].length} vectors went through the blocks, instead of {vectors}
 # ### Check: next-token logits against the reference
 #
 # `golden` is what `transformers` computed in float64 from the same weights, photo and prompt. Two right
-# computations in float32 agree to about 1e-6 of the largest logit, the smallest mistake known costs
-# several times 1e-5; we ask for 1e-5. And its greedy answer must be ours.
+# computations in float32 agree to about 1e-6 of the largest logit, the classic mistakes (but for a
+# misplaced ε) cost about 1e-4 or more; we ask for 1e-5. And its greedy answer must be ours.
 
 # %%
 expected = golden["logits"][0, -1]  # (V,)
@@ -306,7 +309,8 @@ axes.legend(frameon=False)
 show(
     figure,
     "Figure 2. Time for one more token, on the machine that made this page: without the cache it "
-    "grows with all that was said before, with the cache it hardly grows.",
+    "grows with all that was said before, with the cache it hardly grows. Small bumps may be "
+    "other work of the machine.",
     "Two curves over the number of tokens. One climbs steeply, the other stays close to the floor.",
 )
 
@@ -375,6 +379,7 @@ def read_in_portions(portions):
     for size in portions:
         old = T + start
         places = old + 1 + np.arange(size)[None]
+        # row i sees the old ones and the new up to i
         mask = np.tri(size, old + size, old, dtype=bool)[None, None]  # (1, 1, size, S)
         part = x[:, start : start + size]
         found.append(gemma_decoder(part, places, mask, w.decoder, c.text, caches)[0])
@@ -451,9 +456,9 @@ for i, (axis, name) in enumerate(
     plots.bare(axis, f"{name}: <loc{edges[i]:04d}>").set(xlim=(0, 1024), ylim=(1024, 0))
 show(
     figure,
-    "Figure 4. `detect red circle`, token by token. Magenta, along the edge that is asked for: how "
-    "likely each of the 1,024 places was. Lit: where the box can still be. After four tokens it is "
-    "the box.",
+    "Figure 4. `detect red circle`, token by token. Magenta hills: how likely each height (drawn at "
+    "the left) or column (at the bottom) was; the line: the one taken. Lit: where the box can still "
+    "be. After four tokens it is the box.",
     "The photo four times. A line cuts off what is above the circle, the next what is left of it, "
     "then below, then right; in the end only the box around the red circle is lit.",
 )
