@@ -80,6 +80,8 @@ show(
 # | T | tokens of the whole sequence, picture and prompt |
 # | D | numbers in one vector |
 # | V | tokens that the model knows |
+# | N | heads of an attention (station 3) |
+# | S | tokens that are looked at |
 
 # %%
 from numpy_paligemma.model.tap import recorder
@@ -117,14 +119,16 @@ below = [
 show(
     pipeline(above, below),
     "Figure 2. The line from picture to token, each station drawn from its real array, "
-    "with its shape below: the eye in blue, the bridge in amber, language in magenta.",
+    "with its shape below: the eye in blue, the bridge in amber, language in magenta. Long "
+    "vectors are folded into rows; the prompt's 68 ids are explained at station 5.",
     "Two rows of boxes joined by arrows. Above: picture, pixels, patches, features, soft "
     "tokens. Below: prompt, one sequence, after Gemma, logits, token. The soft tokens "
     "feed the sequence; the token goes back into it.",
 )
 
 # %% [markdown]
-# Three colours run through the whole series. Blue is what belongs to the **eye** (a
+# Wherever colours stand for a part of the model, they are these three. Blue is what belongs
+# to the **eye** (a
 # network called SigLIP), magenta what belongs to **language** (a network called Gemma),
 # and amber the **bridge** between them. PaliGemma is those two networks and one matrix.
 #
@@ -182,14 +186,15 @@ show(
 
 # %% [markdown]
 # Nothing was computed yet, only reshaped. Now one matrix turns the 588 numbers of each
-# patch into a vector of width D, and a second table, learnt too, is added so that the
+# patch into a vector of width D, and a second table, learned too, is added so that the
 # vector knows where in the picture it was cut. (Elsewhere you will see this written as a
 # convolution with stride 14. It is the same thing: each pixel is used exactly once.)
 
 # %%
 from numpy_paligemma.model.layers import linear
 
-embedded = linear(patches, *w.vision.patch_embed) + w.vision.position_embed  # (B, P, D)
+embedded = linear(patches, *w.vision.patch_embed)  # patches @ W.T + b: (B, P, D)
+embedded = embedded + w.vision.position_embed
 
 np.testing.assert_allclose(embedded, seen["vision/embed"], ROUNDING, ROUNDING)
 print(patches.shape, "->", embedded.shape)
@@ -203,7 +208,8 @@ print(patches.shape, "->", embedded.shape)
 # So far each patch knows only itself. SigLIP is a stack of blocks, and a block does two
 # things. In *attention* every patch asks a question (its *query*), holds it against what
 # every patch says it has to offer (their *keys*), and takes in contents (*values*) from
-# those that match. In the *MLP* it digests alone what it took in. After four blocks a
+# those that match. (All of it several times side by side, in *heads*: notebook 04.)
+# In the *MLP* it digests alone what it took in. After four blocks a
 # patch's vector speaks of the thing it is part of. It is then called a *feature*.
 
 # %%
@@ -288,7 +294,8 @@ for i in ids[0, P - 2 :]:
 #
 # Each token has a vector of its own, a row of the embedding table. Looking it up is
 # indexing. Gemma multiplies the row by √D. (The same table will judge the answers at the
-# other end, where small rows are better; here the sequence wants larger ones.) The soft
+# other end, where small rows are better; here the sequence wants larger ones.
+# Notebook 05 measures it.) The soft
 # tokens come out of the projector in the right size, so they stay as they are.
 
 # %%
@@ -450,7 +457,7 @@ for axis, k in zip(axes, [1, 2], strict=True):
 show(
     figure,
     "Figure 6. The eight likeliest tokens at the second and the third step. The taken "
-    "one is far ahead, and behind it stand other colours, then other shapes.",
+    "one is far ahead, and behind it stand other colours (left), other shapes and some strays (right).",
     "Two bar charts of probabilities on a logarithmic axis, one for each step.",
 )
 
@@ -484,7 +491,8 @@ show(
     figure,
     "Figure 7. The picture lit by the attention of the word being said, in one late block "
     "of Gemma; the number is the share that lies on the picture and not on words. The light "
-    "walks from thing to thing as the sentence names them.",
+    "walks from thing to thing as the sentence names them. In each panel the brightest "
+    "patch is at full brightness.",
     "The picture once for each token of the caption, dark where the model does not look "
     "and bright where it does; the bright patches lie on the shape being named.",
 )
@@ -601,7 +609,8 @@ show(
 # Every station was compared with the whole model as you passed it. Two comparisons are
 # left. The first answers a question that people ask: *does the cache change anything?*
 # Give the model picture, prompt and the finished answer at once, without a cache, and
-# compare the logits of every step.
+# compare the logits of every step. (The third argument, the attention mask, is 1 for real
+# tokens and 0 for padding; here all are real. The fourth marks the answer by 1.)
 
 # %%
 answered = np.concatenate([ids, [tokens[:-1]]], axis=1)  # (B, T + new - 1)
@@ -660,7 +669,9 @@ for name, x in seen.items():
 #    with a slice and flatten it. It must equal `patches[0, 27]` to the last bit.
 # 2. **Ask something else, without a second look.** Ask `answer en how many shapes are
 #    there?` about the same picture, using `soft` again: prompt to ids, ids to vectors,
-#    `fuse`, `write`. It must say what `answer(photo, question, do_sample=False)` says.
+#    `fuse`, `write`. (`processor(text=[question], images=[photo])["input_ids"]` gives the
+#    ids; or build them: `<image>` × 64, `c.bos_token_id`, and what `tokenizer.encode` makes
+#    of the question and a newline.) It must say what `answer(photo, question, do_sample=False)` says.
 # 3. **Throw the cache away.** Write the caption with `model.logits` alone, giving it the
 #    whole sequence, one token longer each time. The tokens must be the same. Then
 #    count the vectors that went through the blocks in both ways: with the cache they

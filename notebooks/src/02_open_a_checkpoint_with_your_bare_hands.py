@@ -185,7 +185,8 @@ for label, name in landmarks.items():
 show(
     figure,
     "Figure 2. The whole file, a square 1024 bytes, read like a page. Dark, top left: the "
-    "header. Magenta: Gemma. Amber: the projector. Blue: SigLIP.",
+    "header. Magenta: Gemma. Amber: the projector. Blue: SigLIP; its darkest strips are the "
+    "patch matrix, the positions and the last norm.",
     "A page of small squares: a short dark strip, then a magenta half, a thin amber strip "
     "and a blue half, each made of stripes, one for each block of the model.",
 )
@@ -324,6 +325,7 @@ PALIGEMMA_3B = PaliGemmaConfig(
     # pixels, patch, channels; width, blocks, heads; MLP
     VisionConfig(224, 14, 3, 1152, 27, 16, 4304, 1e-6),
     # tokens it knows; width, blocks, heads, key-value heads, head size; MLP
+    # (rows of the table: 257,152 tokens, then `<image>` and unused ones)
     TextConfig(257_216, 2048, 18, 8, 1, 256, 16_384, 1e-6, 10_000.0),
     image_token_id=257_152,
     bos_token_id=2,
@@ -394,7 +396,8 @@ show(
 
 # %% [markdown]
 # *Attention* is what lets tokens look at each other, the *MLP* is what works on each token
-# alone, the *embedding* is the table of vectors for words. All three get a notebook.
+# alone, the *embedding* is the table of vectors for words (in the eye: the patch matrix and the
+# table of positions, notebook 03). All three get a notebook.
 #
 # ### How much RAM?
 #
@@ -499,8 +502,9 @@ figure.colorbar(image, ax=right, label="cosine", shrink=0.75)
 show(
     figure,
     "Figure 5. How alike the rows of the table are. Left: neighbouring places have nearly "
-    "the same row, so the 1024 tokens form a ruler. Right: colours are like colours, shapes "
-    "like shapes, and a colour is not like a shape.",
+    "the same row, so the 1024 tokens form a ruler. Right: most colours are like colours "
+    "(red and blue, yellow and purple are not), shapes like shapes, and a colour is not like "
+    "a shape.",
     "Two heat maps of cosines. The one of the location tokens has a bright band along its "
     "diagonal; the one of the words has two bright squares, six colours and four shapes.",
 )
@@ -518,7 +522,7 @@ print(f"of a colour and a shape {alike[:6, 6:].mean():.2f}")
 assert min(among) > alike[:6, 6:].mean()
 
 # %% [markdown]
-# Nobody told the table which words are colours. Training found out that these six stand in the
+# Nobody told the table which words are colours. Training has mostly found out that these six stand in the
 # same places of sentences, and that is what the bits we dug up have to say. (The ruler
 # is another matter: it was laid into the miniature's table when training began, and training
 # kept it, because it pays to have neighbouring places look alike.)

@@ -241,8 +241,8 @@ show(
 )
 
 # %% [markdown]
-# Stripes answer to edges: one side bright, the other dark. Colours answer to colours. Nobody
-# put them there; they are what it takes to tell a red circle from a blue star. Here is what the
+# Stripes answer to edges: one side reddish, the other greenish. Colours answer to colours. Nobody
+# put them there; they help to tell a red circle from a blue star. Here is what the
 # first four components find on each patch of our picture:
 
 # %%

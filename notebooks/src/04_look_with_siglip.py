@@ -115,9 +115,10 @@ axes.legend(frameon=False)
 show(
     figure,
     "Figure 1. The residual stream grows from block to block, because each adds to it. What "
-    "attention and MLP get to read, behind their norms, stays small.",
+    "attention and MLP get to read, behind their norms, stays small. The squares are not at exactly "
+    "1 because the learned gain comes after the scaling.",
     "A rising line from embedding to the fourth block, bars for what each half block adds, and "
-    "flat squares near one for the normalised input.",
+    "squares between 0.3 and 1.1 for the normalised input.",
 )
 
 # %% [markdown]
@@ -173,6 +174,8 @@ for name, y in {"with the norm": tidy, "without": x}.items():
 #
 # $$ \text{softmax}\left( \frac{q \cdot k^\top}{\sqrt{H}} \right) v $$
 #
+# Here H is the length of $q$ and $k$.
+#
 # Three patches, four numbers each. The first asks for what the third has:
 
 # %%
@@ -195,8 +198,9 @@ from numpy_paligemma.model.siglip import siglip_attention
 plots.source(siglip_attention)
 
 # %% [markdown]
-# `split_heads` cuts, `merge_heads` joins again, and in between stands the formula. On our toy, as
-# one picture with one head:
+# `split_heads` cuts, `merge_heads` joins again, and in between stands the formula. One last matrix,
+# `out_proj`, mixes what the heads brought into directions of the stream. The formula on our toy,
+# as one picture with one head:
 
 # %%
 mine = grouped_query_attention(*(part[None, None] for part in (q, k, v)))  # B = N = 1
@@ -226,7 +230,8 @@ for i, head in np.ndindex(c.depth, c.heads):
 show(
     figure,
     "Figure 2. Where patch 18 (white frame) looks: bright patches get most of its attention. "
-    "Each head has an interest of its own.",
+    "Each head has an interest of its own. In each panel the brightest patch is at full "
+    "brightness.",
     "Sixteen copies of the picture, four blocks by four heads, each lit where the framed patch "
     "on the red circle's edge looks: at the circle, at its rim, at other shapes.",
 )
@@ -261,9 +266,10 @@ axes[1].set_title("what a reader from left to right would see")
 figure.colorbar(image, ax=axes, label="share of attention")
 show(
     figure,
-    "Figure 3. One head's shares of attention, patch by patch (logarithmic). A mask as language "
-    f"models have it would hide the grey half, and with it {ahead:.0%} of what this eye looks at.",
-    "Two square maps of attention from 64 patches to 64 patches. The left is filled everywhere; "
+    "Figure 3. The shares of attention of block 2, head 0, patch by patch (logarithmic); no cell "
+    "is zero, however pale. A mask as language models have it would hide the grey half, and with "
+    f"it, on average over all heads and blocks, {ahead:.0%} of what this eye looks at.",
+    "Two square maps of attention from 64 patches to 64 patches. The left has no hidden part; "
     "in the right one the upper triangle is hidden.",
 )
 
@@ -341,6 +347,9 @@ for i, head in np.ndindex(c.depth, c.heads):
             print(f"block {i}, head {head}: {share:.0%} go to the patch {where}")
 
 # %% [markdown]
+# (Counted over the patches with four neighbours; at the border there may be none on that side, so
+# the mean distance over all patches is more than 1.)
+#
 # They do so whatever is on the patches, and know the way from the position embeddings. They have
 # learned what a convolution is built for: to shift the picture by one patch.
 #
@@ -415,8 +424,8 @@ for axis in axes:
 figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
 show(
     figure,
-    "Figure 6. How alike the framed patch's vector is to all others. At first only patches of "
-    "the same colour are, in the end all that belong to the same thing.",
+    "Figure 6. How alike the framed patch's vector is to all others. At first those that look "
+    "alike are, some of the triangle's among them; in the end all that belong to the same thing.",
     "The picture, and five maps of 8 by 8 cosines: at first bright at the framed patch and its "
     "like, at last bright all over the red circle.",
 )
