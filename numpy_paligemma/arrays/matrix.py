@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 TILE_NUMBERS = 1 << 20  # numbers widened at a time: 4 MB of float32
 
 
-def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+def widen_bfloat16(bits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Read bfloat16 bits as float32: uint16 (...) -> float32 (...), exactly."""
-    wide = bits.astype(np.uint32)
+    out = np.empty(bits.shape, np.float32) if out is None else out
+    wide = out.view(np.uint32)
+    np.copyto(wide, bits)
     np.left_shift(wide, 16, out=wide)
-    return wide.view(np.float32)
+    return out
 
 
-def widen_float16(halves: np.ndarray) -> np.ndarray:
+def widen_float16(halves: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Read float16 as float32: (...) -> (...), exactly."""
-    return halves.astype(np.float32)
+    out = np.empty(halves.shape, np.float32) if out is None else out
+    np.copyto(out, halves)
+    return out
 
 
 def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
@@ -59,9 +63,7 @@ class HalfMatrix:
     __array_ufunc__ = None  # NEP 13: ``ndarray @ this`` asks `__rmatmul__`
     __slots__ = ("halves", "widen")
 
-    def __init__(
-        self, halves: np.ndarray, widen: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, halves: np.ndarray, widen: Callable[..., np.ndarray]) -> None:
         self.halves = halves
         self.widen = widen
 
@@ -107,9 +109,11 @@ class TransposedHalf:
         out_width, in_width = self.matrix.shape
         flat = x.reshape(-1, in_width)
         out = np.empty((len(flat), out_width), np.float32)
-        step = max(1, TILE_NUMBERS // in_width)
+        step = min(out_width, max(1, TILE_NUMBERS // in_width))
+        buffer = np.empty((step, in_width), np.float32)  # one for all: fresh pages cost
         for start in range(0, out_width, step):
             rows = slice(start, start + step)
-            tile = self.matrix.widen(self.matrix.halves[rows])
+            halves = self.matrix.halves[rows]
+            tile = self.matrix.widen(halves, buffer[: len(halves)])
             np.matmul(flat, tile.T, out=out[:, rows])
         return out.reshape(*x.shape[:-1], out_width)
