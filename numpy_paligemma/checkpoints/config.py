@@ -94,6 +94,13 @@ class _Section:
             return value
         raise self._refusal(name, "a token id", value)
 
+    def divides(self, name: str, whole: str) -> None:
+        """Refuse a number that does not divide another one."""
+        part, total = self.count(name), self.count(whole)
+        if total % part:
+            msg = f"{self.where}{name}: {part} does not divide {total}"
+            raise ValueError(msg)
+
     def section(
         self, name: str, given: dict[str, Any], absent: dict[str, Any]
     ) -> "_Section":
@@ -176,24 +183,8 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
     vision.expect("model_type", "siglip_vision_model")
     vision.expect("hidden_act", TANH_GELU[0])
     top.expect("projection_dim", text.count("hidden_size"))
-    vision_width, heads = (
-        vision.count("hidden_size"),
-        vision.count("num_attention_heads"),
-    )
-    if vision_width % heads:
-        msg = (
-            f"{vision.where}num_attention_heads: {heads} does not divide {vision_width}"
-        )
-        raise ValueError(msg)
-    query_heads, kv_heads = (
-        text.count("num_attention_heads"),
-        text.count("num_key_value_heads"),
-    )
-    if query_heads % kv_heads:
-        msg = (
-            f"{text.where}num_key_value_heads: {kv_heads} does not divide {query_heads}"
-        )
-        raise ValueError(msg)
+    vision.divides("num_attention_heads", "hidden_size")
+    text.divides("num_key_value_heads", "num_attention_heads")
 
 
 def _is_tied(top: _Section, text: _Section) -> bool:

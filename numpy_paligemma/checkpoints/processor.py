@@ -1,6 +1,7 @@
 """A checkpoint's files about input into a `PaliGemmaProcessor`."""
 
 from pathlib import Path
+from typing import Any
 
 from numpy_paligemma.checkpoints.config import read_json
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
@@ -27,16 +28,7 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     """
     vocabulary = folder / "tokenizer.model"
     tokenizer = Tokenizer(vocabulary, c.image_token_id)
-    path = folder / "preprocessor_config.json"
-    together = folder / "processor_config.json"
-    if not path.is_file() and together.is_file():
-        path = together
-        fields = read_json(path).get("image_processor", {})
-        if not isinstance(fields, dict):
-            msg = f"{path}: image_processor: expected an object, found {fields!r}"
-            raise ValueError(msg)
-    else:
-        fields = read_json(path)
+    path, fields = _image_fields(folder)
     settings = image_settings_from(fields)
     length = fields.get("image_seq_length", c.vision.patches)
     pairs = [
@@ -56,3 +48,18 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
         )
         raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)
+
+
+def _image_fields(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Find what is said of pictures, in a file of its own or as transformers 5 has it."""
+    path, together = (
+        folder / "preprocessor_config.json",
+        folder / "processor_config.json",
+    )
+    if path.is_file() or not together.is_file():
+        return path, read_json(path)
+    fields = read_json(together).get("image_processor", {})
+    if not isinstance(fields, dict):
+        msg = f"{together}: image_processor: expected an object, found {fields!r}"
+        raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
+    return together, fields
