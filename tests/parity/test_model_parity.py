@@ -23,7 +23,12 @@ from random_models import (
 from their_taps import their_logits
 
 from numpy_paligemma.checkpoints.taps import every_tap
-from numpy_paligemma.model.pipeline import decode_step, empty_caches, prefill
+from numpy_paligemma.model.pipeline import (
+    decode_step,
+    empty_caches,
+    encode_images,
+    prefill,
+)
 from numpy_paligemma.model.tap import recorder
 from numpy_paligemma.paligemma import PaliGemma
 
@@ -123,7 +128,8 @@ def logits_step_by_step(
     w, c = ours.weights, ours.config
     ids, real = every["input_ids"], every["attention_mask"]
     caches = empty_caches(*ids.shape, w, c)
-    start = (ids[:, :prefix], every["pixel_values"], real[:, :prefix])
+    soft = encode_images(every["pixel_values"], w, c)
+    start = (ids[:, :prefix], soft, real[:, :prefix])
     yield prefill(*start, w, c, caches)
     for t in range(prefix, ids.shape[1]):
         yield decode_step(ids[:, t], real[:, : t + 1], w, c, caches)
