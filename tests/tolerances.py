@@ -36,6 +36,18 @@ SMALLEST_MISTAKE_FLOAT32 = 1e-4
 # less. Rounding: 1.4e-6, 0.6 to 1.9 times transformers'. Smallest mistake as above
 FLOAT32_LOGITS = 5e-6
 
+# --- the mask decoder against PyTorch's convolutions ----------------------------------
+# Relative to the mask's largest number; mistakes: tests/mask_mistakes.py.
+
+# float64 is held to FLOAT64 above: rounding 1.8e-15. float32: rounding 4.4e-7 (PyTorch's
+# own: 8.8e-7). Smallest mistake in either: a leaky ReLU, 2.6e-2
+FLOAT32_MASKS = 5e-6
+SMALLEST_MASK_MISTAKE = 1e-2
+
+# --- a stretched mask against a second formula of Pillow's bilinear -------------------
+# Relative to the mask's largest number. Rounding: 1.1e-7. Smallest mistake: bicubic, 1.4e-2
+STRETCHED = 1e-6
+
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Measure the largest difference against the scale of the whole tensor."""

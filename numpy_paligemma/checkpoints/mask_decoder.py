@@ -181,7 +181,7 @@ class _Take:
 def _open(path: Path) -> NpzFile:
     """Open an `.npz`, and refuse one that has a name twice."""
     try:
-        archive = NpzFile(path, allow_pickle=False)
+        archive = NpzFile(path, allow_pickle=False)  # type: ignore[arg-type]  # paths too
     except Exception as error:  # NumPy's, the zip library's or the system's own
         msg = f"{path}: expected an .npz file, but {error}; get it again"
         raise ValueError(msg) from error
