@@ -305,7 +305,7 @@ def test_its_name_fetches_the_published_one(
     assert asked == [wanted]
 
 
-@pytest.mark.parametrize("wanted", [None, "nowhere.npz", "."])
+@pytest.mark.parametrize("wanted", [None, "nowhere.npz", ".", "~nobody-here/x"])
 def test_where_there_is_none_it_is_told_where_one_is_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str | None
 ) -> None:
