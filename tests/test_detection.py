@@ -220,6 +220,14 @@ BAD: dict[str, tuple[str, list[Part]]] = {
         [rest("cut off after 3 of 4 places")],
     ),
     "cut off as a place begins": (BOX_A[:30], [rest("cut off after 3 of 4 places")]),
+    "cut off within a fifth place": (
+        f"{BOX_A}<loc00",
+        [rest("expected 4 places, found 5")],
+    ),
+    "cut off within a seventeenth code": (
+        f"{BOX_A}{SEGS}<seg",
+        [cat(reason="expected 16 mask codes, found 17", label="")],
+    ),
     "cut off in the second object": (
         f"{BOX_A} cat ; {BOX_B[:11]}",
         [cat(), rest("cut off after 1 of 4 places")],

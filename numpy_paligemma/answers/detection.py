@@ -180,6 +180,7 @@ def _fault(
     tokens: list[str], expected: int, limit: int, what: str, *, cut: bool
 ) -> str:
     """Say what is wrong with a run of tokens; nothing where nothing is."""
+    found = len(tokens)
     if cut and tokens and not tokens[-1].endswith(">"):
         tokens = tokens[:-1]
     digits = len(str(limit - 1))
@@ -189,7 +190,6 @@ def _fault(
             return f"{token} is none of the {limit} {what}"
     if cut and len(tokens) < expected:
         return f"cut off after {len(tokens)} of {expected} {what}"
-    found = len(tokens)
     return "" if found == expected else f"expected {expected} {what}, found {found}"
 
 
