@@ -27,6 +27,7 @@ LEGIBLE, LONGEST = (
     2048,
 )  # pixels of a side: enlarged to that, but never beyond this
 
+Picture = Image.Image
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -122,6 +123,11 @@ def encode(picture: Image.Image, name: str) -> bytes:
         msg = f"{name}: {kind} makes {picture.size} into {size}; take another ending, "
         raise ValueError(msg + "such as .png")
     return file.getvalue()
+
+
+def check_ending(name: str) -> None:
+    """Refuse a file's name for its ending, as `encode` does, before there is a picture."""
+    encode(Image.new("RGB", (400, 300)), name)
 
 
 def _once(things: Iterable[Thing]) -> list[Thing]:
