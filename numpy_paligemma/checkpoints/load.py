@@ -14,7 +14,6 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
-from numpy_paligemma.checkpoints.faults import some, tell
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
@@ -32,6 +31,7 @@ from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 log = logging.getLogger(__name__)
+SHOWN = 5  # names of one kind in a message; the rest are counted
 
 
 def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
@@ -72,7 +72,7 @@ def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
     listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
     twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]
     if twice:
-        msg = f"{folder}: {some(twice)} there more than once, under names that mean the same"
+        msg = f"{folder}: {_some(twice)} there more than once, under names that mean the same"
         raise ValueError(msg)
     tensors = dict(listed)
     pooling = [name for name in tensors if POOLING_HEAD.search(name)]
@@ -132,9 +132,14 @@ class _Ledger:
             "of another shape": self.misshapen,
             f"of another dtype than {', '.join(DTYPES)}": strange,
         }
-        if message := tell(faults):
+        parts = [
+            f"{len(names)} {kind} ({_some(names)})"
+            for kind, names in faults.items()
+            if names
+        ]
+        if parts:
             msg = f"{folder}: the tensors are not those that config.json asks for: "
-            raise ValueError(msg + message)
+            raise ValueError(msg + "; ".join(parts))
 
 
 class _Reader:
@@ -152,3 +157,9 @@ class _Reader:
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read a small tensor, in the dtype of the arithmetic."""
         return hold_vector(self.tensors[name].read().reshape(shape), self.dtype)
+
+
+def _some(names: list[str]) -> str:
+    """Name a few and count the rest."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,6 +1,7 @@
 """The mask decoder's `.npz`: found by name or path, every array of it accounted for."""
 
 import logging
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy_paligemma.answers.segmentation import (
 )
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.arrays.matrix import widen_bfloat16
-from numpy_paligemma.checkpoints.faults import some, tell
+from numpy_paligemma.checkpoints.faults import some, told
 from numpy_paligemma.checkpoints.hub import hub_file
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
     """
     if wanted == PUBLISHED:
         return hub_file(SPACE, FILE, repo_type="space")
-    path = folder / FILE if wanted is None else Path(wanted).expanduser()
+    path = folder / FILE
+    if wanted is not None:
+        path = Path(os.path.expanduser(wanted))  # noqa: PTH111  as in hub.py
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         msg = f"{path}: expected a mask decoder, found {found}; {WAYS_TO_IT}"
@@ -162,18 +165,16 @@ class _Take:
     def balance(self) -> None:
         """Raise if the file and the decoder do not hold the same arrays."""
         left_out = {name for name in self.untaken if LEFT_OUT.match(name)}
-        message = tell(
-            {
-                "missing": self.missing,
-                "unexpected": sorted(self.untaken - left_out),
-                "of another shape": self.misshapen,
-                "of another dtype than a floating one": self.strange,
-                f"with numbers that are not finite in {self.wide}": self.not_finite,
-            }
-        )
-        if message:
+        faults = {
+            "missing": self.missing,
+            "unexpected": sorted(self.untaken - left_out),
+            "of another shape": self.misshapen,
+            "of another dtype than a floating one": self.strange,
+            f"with numbers that are not finite in {self.wide}": self.not_finite,
+        }
+        if any(faults.values()):
             msg = f"{self.path}: the arrays are not those of a mask decoder: "
-            raise ValueError(msg + message)
+            raise ValueError(msg + told(faults))
         if left_out:
             log.info("left out: the mask encoder (%d arrays)", len(left_out))
 
@@ -181,7 +182,7 @@ class _Take:
 def _open(path: Path) -> NpzFile:
     """Open an `.npz`, and refuse one that has a name twice."""
     try:
-        archive = NpzFile(path, allow_pickle=False)
+        archive = NpzFile(path, allow_pickle=False)  # type: ignore[arg-type]  # paths too
     except Exception as error:  # NumPy's, the zip library's or the system's own
         msg = f"{path}: expected an .npz file, but {error}; get it again"
         raise ValueError(msg) from error
