@@ -27,17 +27,14 @@ Bins = tuple[int, int, int, int]  # top, left, bottom, right, as they are writte
 
 # a token, be it a broken one; not <local>, which is a word
 _LOC, _SEG = (rf"<{kind}(?:[0-9]+>?|>|\Z)" for kind in ("loc", "seg"))
-_TOKEN = re.compile(f"{_LOC}|{_SEG}")
+_TOKEN = f"{_LOC}|{_SEG}"
 # one object, or what stands in its place, and all up to the next: every part may be
 # missing, so that whatever the text is, the pieces found one after another are all of it
-_PIECE = re.compile(
-    rf"""(?P<places>(?:{_LOC})*+)
+_PIECE = rf"""(?x)(?P<places>(?:{_LOC})*+)
     (?:\s*+(?P<codes>(?:{_SEG})++))?+
     (?P<label>(?:(?!{_LOC}|{_SEG}|<eos>|<bos>|<pad>|<(?:lo?|se?)\Z)[^;\n\r])*+)
     (?P<cut>(?:<(?:lo?|se?)\Z)?)
-    (?P<end>(?:\s|;|<eos>|<bos>|<pad>)*+)""",
-    re.VERBOSE,
-)
+    (?P<end>(?:\s|;|<eos>|<bos>|<pad>)*+)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def parse_answer(text: str) -> list[Part]:
     list of Detection and Fragment
         In order; their `text` joined is the answer.
     """
-    pieces = [found for found in _PIECE.finditer(text) if found[0]]
+    pieces = [found for found in re.finditer(_PIECE, text) if found[0]]
     if not any(it["places"] or it["codes"] or it["cut"] for it in pieces):
         return [Fragment(text)] if text else []
     parts: list[Part] = []
@@ -150,7 +147,9 @@ def box_tokens(bins: Bins) -> str:
 def _read(piece: re.Match[str], length: int) -> Part:
     """Make one piece of a text an object, or say why it is none."""
     text, label = piece[0], piece["label"].strip()
-    places, codes = (_TOKEN.findall(piece[kind] or "") for kind in ("places", "codes"))
+    places, codes = (
+        re.findall(_TOKEN, piece[kind] or "") for kind in ("places", "codes")
+    )
     cut = piece.end() == length and not piece["label"] and not piece["end"]
     if not places:
         return Fragment(text, _why_no_box(label, piece))

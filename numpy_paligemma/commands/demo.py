@@ -8,14 +8,7 @@ from functools import partial
 from numpy_paligemma.answers.detection import BOX_SCALES
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled, checkpoint_folder
 from numpy_paligemma.commands.generate import aloud, answer_pieces
-from numpy_paligemma.commands.picture import check_target, write_picture
 from numpy_paligemma.commands.progress import Progress
-from numpy_paligemma.commands.things import (
-    Reading,
-    choose_decoder,
-    in_words,
-    read_answer,
-)
 from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
 
@@ -25,32 +18,29 @@ WHERE = ("detect red circle", "detect blue star", "detect yellow triangle")
 
 def run(argv: Sequence[str]) -> None:
     """Caption the sample picture, and say or draw where its shapes are."""
+    from numpy_paligemma.commands import picture, things  # noqa: PLC0415  35 ms
+
     args = parser().parse_args(argv)
     source = str(bundled("sample.jpg"))
     if args.draw:
-        check_target(args.draw, [source])
-    picture = load_image(source)
+        picture.check_target(args.draw, [source])
+    image = load_image(source)
+    decoder = things.choose_decoder(None, partial(checkpoint_folder, MINIATURE))
+    read = partial(things.read_answer, scale=BOX_SCALES[0], decoder=decoder)
+    found = []
     with Progress(sys.stderr) as progress:
         model, processor = load_hf_model(MINIATURE)
-        ask = partial(answer_pieces, model, processor, [picture], progress=progress)
+        ask = partial(answer_pieces, model, processor, [image], progress=progress)
         print(f"model {MINIATURE}, picture {source}\n{CAPTION}:", file=sys.stderr)
         "".join(aloud(ask(CAPTION, do_sample=False)))
-        found = [
-            _tell(prompt, "".join(ask(prompt, do_sample=False)), picture.size)
-            for prompt in WHERE
-        ]
+        for prompt in WHERE:
+            said = "".join(ask(prompt, do_sample=False))
+            there = read(said, image.size).things
+            print(f"{prompt}:", file=sys.stderr)
+            print("; ".join(map(things.in_words, there)) or said, flush=True)
+            found += there
     if args.draw:
-        things = [thing for reading in found for thing in reading.things]
-        write_picture(args.draw, picture, things, found[-1].text)
-
-
-def _tell(prompt: str, said: str, size: tuple[int, int]) -> Reading:
-    """Say in words where an answer points; an answer that does not as it is."""
-    decoder = choose_decoder(None, partial(checkpoint_folder, MINIATURE))
-    reading = read_answer(said, size, scale=BOX_SCALES[0], decoder=decoder)
-    print(f"{prompt}:", file=sys.stderr)
-    print("; ".join(map(in_words, reading.things)) or said, flush=True)
-    return reading
+        picture.write_picture(args.draw, image, found, said)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,19 +3,14 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack
 
 import numpy as np
 
-from numpy_paligemma.answers.drawing import Picture
-from numpy_paligemma.checkpoints.hub import checkpoint_folder
 from numpy_paligemma.commands.options import parse
-from numpy_paligemma.commands.picture import check_target, write_picture
 from numpy_paligemma.commands.progress import Progress
-from numpy_paligemma.commands.things import choose_decoder, read_answer, to_json
-from numpy_paligemma.inputs.image import load_image
+from numpy_paligemma.inputs.image import ImageSource, load_image
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.paligemma import Options, PaliGemma, load_hf_model
 
@@ -32,10 +27,11 @@ def run(argv: Sequence[str]) -> None:
         )
     # first: a mistyped name should not have to wait for a checkpoint
     pictures = [load_image(name) for name in args.image]
-    if args.draw:
-        check_target(args.draw, args.image)
-    folder = partial(checkpoint_folder, args.model, revision=args.revision)
-    decoder = choose_decoder(args.mask_decoder, folder)
+    tell: Callable[[str], None] | None = None
+    if args.draw or args.json:
+        from numpy_paligemma.commands.telling import teller  # noqa: PLC0415  35 ms
+
+        tell = teller(args, pictures[0])
     # weights that overflow end in one line of ours, without NumPy's warnings before it
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
@@ -55,21 +51,14 @@ def run(argv: Sequence[str]) -> None:
             seed=args.seed,
         )
         said = "".join(pieces) if args.json else "".join(aloud(pieces))
-    if not (args.json or args.draw):
-        return
-    (picture,) = pictures
-    reading = read_answer(said, picture.size, scale=args.box_scale, decoder=decoder)
-    if args.json:
-        about = {"model": args.model, "prompt": args.prompt, "image": args.image[0]}
-        print(to_json(reading, picture.size, **about), flush=True)
-    if args.draw:
-        write_picture(args.draw, picture, reading.things, said)
+    if tell:
+        tell(said)
 
 
 def answer_pieces(
     model: PaliGemma,
     processor: PaliGemmaProcessor,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageSource],
     prompt: str,
     progress: Progress,
     **options: Unpack[Options],

@@ -1,4 +1,4 @@
-"""What an answer says of a picture: its things told as JSON, in words and in warnings."""
+"""What an answer says of a picture: its things, as JSON, in words, and warnings."""
 
 import json
 import logging
@@ -135,5 +135,6 @@ def _or_warn(decoder: Decoder) -> MaskDecoderWeights | None:
     try:
         return decoder()
     except (OSError, ValueError) as error:
-        log.warning("warning: boxes without their masks: %s", error)
+        why = " ".join(str(error).split())
+        log.warning("warning: boxes without their masks: %s", why)
         return None
