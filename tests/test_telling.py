@@ -27,7 +27,7 @@ from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 from numpy_paligemma.commands import demo
 from numpy_paligemma.commands.options import parse
 from numpy_paligemma.commands.telling import teller
-from numpy_paligemma.commands.things import read_answer, run_lengths
+from numpy_paligemma.commands.things import choose_decoder, read_answer, run_lengths
 from numpy_paligemma.inputs.image import load_image
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -448,9 +448,10 @@ def test_the_demo_tells_what_there_is_and_where_and_draws_it(
 
 def test_the_recorded_answers_make_the_readmes_first_picture() -> None:
     picture, things = load_image(bundled("sample.jpg")), []
+    decoder = choose_decoder(None, lambda: bundled("miniature"))
     for prompt in demo.WHERE:
         said = recorded()[prompt]
-        things += read_answer(said, picture.size, scale=1023, decoder=no_decoder).things
+        things += read_answer(said, picture.size, scale=1023, decoder=decoder).things
     assert_the_readmes_first_picture(encode(draw_things(picture, things), "a.jpg"))
 
 
