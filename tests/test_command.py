@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tiny import (
     write_shards,
 )
 
-from numpy_paligemma import load_hf_model
+from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.commands import options
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
@@ -98,6 +99,26 @@ def test_an_empty_prompt_is_answered_with_a_warning(
             "warning: the prompt is empty; PaliGemma expects a task"
         )
         assert ran.out.strip()
+
+
+def test_several_prompts_are_answered_a_line_each_after_one_look(
+    command: Command, tiny_folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--model", tiny_folder, "--image", picture, *GREEDY]
+    alone = [
+        command(*words, "--prompt", prompt).out for prompt in ("ocr", "caption en")
+    ]
+    looks = []
+    look = PaliGemma.look
+
+    def counted(self: PaliGemma, *arguments: Any) -> Any:
+        looks.append(self)
+        return look(self, *arguments)
+
+    monkeypatch.setattr(PaliGemma, "look", counted)
+    together = command(*words, "--prompt", "ocr", "--prompt", "caption en")
+    assert together.out == "".join(alone)
+    assert len(looks) == 1
 
 
 def test_several_pictures_go_with_one_prompt(
@@ -221,9 +242,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: write_config(f, model_type="llava"),
         r'config\.json: expected model_type "paligemma", found "llava"',
     ),
-    "paligemma 2": (
+    "the other family": (
         lambda f: write_config(f, text_config={"model_type": "gemma2"}),
-        r'config\.json: text_config\.model_type: expected "gemma", found "gemma2"',
+        r"config\.json is of a PaliGemma 2, the tensors are of a PaliGemma 1; take both",
     ),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
