@@ -24,9 +24,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from numpy_paligemma.checkpoints.hub_errors import HubError, told
+from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 
 PROGRESS = 1 << 20  # bytes; where fewer came, to ask again would hardly help
-SPELT = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,11 @@ class Repository:
                 for file in getattr(info, "siblings", None) or []
             }
             held = getattr(info, "safetensors", None)
-            dtypes = frozenset(SPELT.get(d, d) for d in held.parameters) if held else ()
+            dtypes = (
+                frozenset(PLAIN_NAMES.get(d, d) for d in held.parameters)
+                if held
+                else ()
+            )
             return Listing(revision, str(info.sha), files, frozenset(dtypes))
 
     def snapshot(self, revision: str) -> Path:

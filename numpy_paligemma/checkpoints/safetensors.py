@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it
