@@ -33,7 +33,11 @@ def run(argv: Sequence[str]) -> None:
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         model, processor = load_hf_model(
-            args.model, device=args.device, dtype=args.dtype, revision=args.revision
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            revision=args.revision,
+            token=args.token,
         )
         inputs = processor([args.prompt], [pictures])
         tokens = model.stream(
@@ -122,6 +126,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
+    add(
+        "--token",
+        metavar="HF_…",
+        help="access token (default: HF_TOKEN, or what `hf auth login` left)",
+    )
     return p
 
 
