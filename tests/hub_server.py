@@ -275,14 +275,16 @@ class Store(_Handler):
         if token := self.headers.get("Authorization"):
             self.hub.tokens_at_store.append(token)
         self.file = self.hub.large[path[1:]]
-        data = self.file.read_bytes()
+        size = self.file.stat().st_size
         start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
         tags = {"ETag": f'"{path[1:]}"', "Accept-Ranges": "bytes"}
-        if start and start >= len(data):
-            return self.send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+        if start and start >= size:
+            return self.send(416, b"", {"Content-Range": f"bytes */{size}"})
         if start:
-            tags["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self.send(206 if start else 200, data[start:], tags)
+            tags["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        with self.file.open("rb") as file:
+            file.seek(start)
+            return self.send(206 if start else 200, file.read(), tags)
 
     def write(self, body: bytes) -> None:
         """Write, and bear that whoever asked is gone."""
