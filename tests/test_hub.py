@@ -27,7 +27,7 @@ from numpy_paligemma.checkpoints.hub import (
 )
 
 EXTRA = ["README.md", "model.bin", "tokenizer.json"]
-LARGE = 24_000_000  # more than the library holds in memory before it writes (10 MiB)
+LARGE = 16_000_000  # more than the library holds in memory before it writes (10 MiB)
 HELD = 10 << 20
 FOREVER = 1 << 30
 
@@ -261,15 +261,13 @@ def test_a_hub_that_cannot_be_reached_is_told(
     assert "--model miniature" in line
 
 
-def test_a_hub_whose_name_is_not_known_is_told(tmp_path: Path) -> None:
-    words = ["--model", "some/model", "--image", bundled("sample.jpg"), "--prompt", "x"]
-    there = {"HF_ENDPOINT": "http://hub.invalid", "HF_HOME": str(tmp_path)}
-    quick = {"RES_OPTIONS": "timeout:1 attempts:1", "no_proxy": "*"}
-    with process(*words, **there, **quick) as asking:
-        _, err = asking.communicate(timeout=60)
-    assert asking.returncode == 1
-    assert b"cannot be reached (its name is not known to this network)" in err
-    assert err.count(b"\n") == 1
+def test_a_hub_whose_name_is_not_known_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_long = "a." * 200 + "invalid"  # so that nobody on the network is asked
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://{too_long}")
+    line = told("some/model", cache_dir=str(tmp_path))
+    assert "cannot be reached (its name is not known to this network)" in line
 
 
 @pytest.mark.parametrize("path", ["/revision/main", "/refs", "/config.json"])
@@ -433,7 +431,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(
     reset: bool, hub: Hub, large: Path
 ) -> None:
     store = f"GET /{sha256(large / 'model.safetensors')}"
-    hub.faults = [Fault(store, cut=15_000_000, reset=reset, times=1)]
+    hub.faults = [Fault(store, cut=12_000_000, reset=reset, times=1)]
     fetched_whole(large)
     assert LARGE <= hub.served["model.safetensors"] <= LARGE + HELD
 
@@ -443,7 +441,7 @@ def test_what_has_come_before_a_failure_is_kept_for_the_next_run(
     status: int, hub: Hub, large: Path
 ) -> None:
     store = f"GET /{sha256(large / 'model.safetensors')}"
-    breaks = Fault(store, cut=15_000_000, reset=True, times=1)
+    breaks = Fault(store, cut=12_000_000, reset=True, times=1)
     hub.faults = [breaks, Fault(store, status=status)]
     assert f"the hub answered {status}; try again" in told("large/model")
     hub.faults.clear()
@@ -492,7 +490,7 @@ def test_a_small_hiccup_is_borne(hub: Hub) -> None:
 def test_interrupted_it_leaves_with_130_and_keeps_what_has_come(
     hub: Hub, large: Path, tmp_path: Path
 ) -> None:
-    hub.pause = 0.005  # 12 MiB a second
+    hub.pause = 0.002  # 30 MB a second
     store = f"GET /{sha256(large / 'model.safetensors')}"
     hub.faults = [Fault(store, cut=1000, times=1)]  # the library has much to say of it
     words = [
@@ -512,7 +510,7 @@ def test_interrupted_it_leaves_with_130_and_keeps_what_has_come(
         asking.send_signal(signal.SIGINT)
         out, err = asking.communicate(timeout=60)
     assert (asking.returncode, out) == (130, b"")
-    assert err == b"large/model: 24 MB to download\n\ninterrupted\n"
+    assert err == b"large/model: 16 MB to download\n\ninterrupted\n"
     hub.pause = 0
     folder = checkpoint_folder("large/model", cache_dir=str(tmp_path / "hub"))
     weights = (folder / "model.safetensors").resolve()
