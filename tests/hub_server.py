@@ -154,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         """Write an answer, as far as it is to come."""
         fault = self.fault
+        if fault.reset:  # which throws away what is still underway: let it be little
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
         if fault.flip and body:
             body = bytes([body[0] ^ 1]) + body[1:]
         body = body if fault.length is None else body[: fault.length]
