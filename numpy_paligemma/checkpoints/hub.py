@@ -135,7 +135,8 @@ def _repository(
     name: str, kind: str, token: str | None, cache_dir: str | None, instead: str
 ) -> "Repository":
     """Refuse what cannot be a name or a token, before the network is asked."""
-    if name.count("/") != 1 or name.startswith((".", "~", "/")):
+    strange = not name.isascii() or name.startswith((".", "~", "/"))
+    if strange or name.count("/") != 1:
         msg = f"{name}: expected a folder or a hub name (owner/name), found neither; "
         raise HubError(msg + instead)
     if token is not None and not re.fullmatch(r"[!-~]+", token):
