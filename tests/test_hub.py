@@ -562,7 +562,6 @@ def test_a_cache_that_cannot_be_written_is_told(hub: Hub, tmp_path: Path) -> Non
     assert not hub.served
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_cache_that_may_not_be_written_serves_what_it_holds(
     hub: Hub, tmp_path: Path
 ) -> None:
@@ -574,6 +573,8 @@ def test_a_cache_that_may_not_be_written_serves_what_it_holds(
     ]
     for folder in folders:
         folder.chmod(0o500)
+    if os.access(tmp_path / "cache", os.W_OK):
+        pytest.skip("who runs this may write everywhere")
     try:
         assert checkpoint_folder("some/model") == here
         assert len(hub.asked) == 2

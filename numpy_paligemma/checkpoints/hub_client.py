@@ -9,7 +9,7 @@ SHA-256 that the hub names.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class Repository:
         """Write down which commit a branch has, for when the hub cannot be asked."""
         ref = self.folder / "refs" / listing.revision
         if self.snapshot(listing.revision).name != listing.commit:
-            with self.told(listing.revision):
+            with suppress(OSError):  # a cache that is only read serves as well
                 ref.parent.mkdir(parents=True, exist_ok=True)
                 ref.write_text(listing.commit, encoding="utf-8")
 
