@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -295,7 +296,7 @@ def test_a_proxy_that_refuses_is_told(
 
 
 @pytest.mark.parametrize(
-    ("token", "who"), [(None, ""), ("hf_stranger", "as whom the token is, or ")]
+    ("token", "who"), [(None, ""), ("hf_stranger", "as the account of your token, or ")]
 )
 def test_a_gated_model_is_told_with_where_to_accept_and_how_to_log_in(
     token: str | None, who: str, hub: Hub
@@ -476,6 +477,14 @@ def test_a_file_with_other_bytes_is_told_and_fetched_anew(
     line = told("large/model")
     assert "model.safetensors is not what the hub says it is (SHA-256 " in line
     hub.faults.clear()
+    fetched_whole(large)
+
+
+def test_two_that_fetch_the_same_fetch_it_once(hub: Hub, large: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(checkpoint_folder, ["large/model"] * 2)
+    assert first == second
+    assert hub.served["model.safetensors"] == LARGE
     fetched_whole(large)
 
 

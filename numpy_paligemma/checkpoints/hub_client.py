@@ -100,12 +100,9 @@ class Repository:
                 for file in getattr(info, "siblings", None) or []
             }
             held = getattr(info, "safetensors", None)
-            dtypes = (
-                frozenset(PLAIN_NAMES.get(d, d) for d in held.parameters)
-                if held
-                else ()
-            )
-            return Listing(revision, str(info.sha), files, frozenset(dtypes))
+            spelt = held.parameters if held else ()
+            dtypes = frozenset(PLAIN_NAMES.get(dtype, dtype) for dtype in spelt)
+            return Listing(revision, str(info.sha), files, dtypes)
 
     def snapshot(self, revision: str) -> Path:
         """Name the folder that a revision has on this disk, be it there or not."""
@@ -152,8 +149,7 @@ class Repository:
         if file.sha256 is None:
             return 0
         blob = self.folder / "blobs" / file.sha256
-        here = [path for path in (blob, _part(blob)) if path.exists()]
-        return min(here[0].stat().st_size, file.size) if here else 0
+        return min(_size(blob) or _size(_part(blob)), file.size)
 
     def _fill_blob(self, name: str, file: RemoteFile, sha256: str, commit: str) -> None:
         """Fetch a large file's bytes from where an earlier run left off."""
@@ -181,7 +177,7 @@ class Repository:
         url = hf_hub_url(self.name, name, repo_type=self.kind, revision=commit)
         headers = build_hf_headers(token=self.token) | {"Accept-Encoding": "identity"}
         while True:
-            before = part.stat().st_size if part.exists() else 0
+            before = _size(part)
             try:
                 with part.open("ab") as end:
                     http_get(
@@ -189,11 +185,11 @@ class Repository:
                         end,
                         resume_size=before,
                         headers=headers,
-                        expected_size=file.size,
+                        expected_size=file.size or None,
                         displayed_filename=name,
                     )
             except Exception:
-                come = part.stat().st_size
+                come = _size(part)
                 if come > file.size:
                     part.unlink()
                 if come - before < PROGRESS or come >= file.size:
@@ -205,3 +201,7 @@ class Repository:
 def _part(blob: Path) -> Path:
     """Name what there is of a large file while it is not all there."""
     return blob.with_name(f"{blob.name}.incomplete")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

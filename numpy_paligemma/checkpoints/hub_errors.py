@@ -122,8 +122,8 @@ def _of_the_answer(
 ) -> str | None:
     page = f"https://huggingface.co/{name}"
     status, words = answer
-    known = "" if status == 401 else "as whom the token is, or "
-    told = words or status
+    known = "" if status == 401 else "as the account of your token, or "
+    why = words or status
     rights = "https://huggingface.co/settings/tokens"
     reasons = {  # the narrower first
         "GatedRepoError": (
@@ -138,8 +138,8 @@ def _of_the_answer(
         "HFValidationError": (
             f"{name}: expected a folder or a hub name (owner/name), found neither"
         ),
-        401: f"{name}: the hub does not know this token ({told}); {LOGIN}",
-        403: f"{name}: the token may not read it ({told}); see {rights}",
+        401: f"{name}: the hub does not know this token ({why}); {LOGIN}",
+        403: f"{name}: the token may not read it ({why}); see {rights}",
         429: f"{name}: too many requests (429); wait a little and run it again",
     }
     other = (
