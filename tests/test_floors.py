@@ -34,7 +34,7 @@ LIBRARIES = {
     "inputs.image": {"PIL"},
     "inputs.tokenizer": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},
-    "checkpoints.hub": {"huggingface_hub"},
+    "checkpoints.hub_client": {"huggingface_hub"},
     "commands.progress": {"tqdm"},
 }
 LINES_OF_THE_MODEL = 1200

@@ -13,6 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it
 
 
@@ -55,10 +58,10 @@ def list_tensors(folder: Path) -> list[StoredTensor]:
     ValueError
         If there is no such file, one is damaged, or index and shards disagree.
     """
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
         return _list_shards(folder, index)
-    single = folder / "model.safetensors"
+    single = folder / SINGLE
     if not single.is_file():
         msg = (
             f"{folder}: expected model.safetensors or model.safetensors.index.json, "
@@ -95,14 +98,22 @@ def list_file(path: Path) -> list[StoredTensor]:
     ]
 
 
-def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
-    """List all shards' tensors, and hold the index against what is in them."""
+def read_index(index: Path) -> dict[str, str]:
+    """Read which shard each tensor is in; ValueError in one line where it is damaged."""
     try:
         shard_of: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
-        shards = sorted({Path(name).name for name in shard_of.values()})
+        for name in shard_of.values():
+            Path(name)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{index}: expected JSON with a weight_map; download it again"
         raise ValueError(msg) from error
+    return shard_of
+
+
+def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
+    """List all shards' tensors, and hold the index against what is in them."""
+    shard_of = read_index(index)
+    shards = sorted({Path(name).name for name in shard_of.values()})
     gone = [name for name in shards if not (folder / name).is_file()]
     if gone:
         msg = f"{folder}: the index names {', '.join(gone)}, not there; download again"

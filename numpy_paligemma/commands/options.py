@@ -87,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
     add(
+        "--token",
+        metavar="HF_…",
+        help="access token (default: HF_TOKEN, or what `hf auth login` left)",
+    )
+    add(
         "--draw",
         metavar="OUT.png",
         help="draw the answer's boxes and masks onto the picture, into this file",
