@@ -29,7 +29,8 @@ FLOORS = {
 LIBRARIES = {
     "arrays.device": {"cupy"},
     "inputs.image": {"PIL"},
-    "inputs.tokenizer": {"sentencepiece"},
+    "inputs.tokenizer_json": {"tokenizers"},
+    "inputs.tokenizer_model": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},
     "checkpoints.hub": {"huggingface_hub"},
     "commands.progress": {"tqdm"},

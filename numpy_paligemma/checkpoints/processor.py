@@ -16,8 +16,8 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     Parameters
     ----------
     folder : Path
-        With `tokenizer.model`, and `preprocessor_config.json` or, as transformers 5
-        saves it, `processor_config.json`.
+        With `tokenizer.model` and `preprocessor_config.json` or, as transformers 5
+        saves it, with `tokenizer.json` and `processor_config.json`.
     c : PaliGemmaConfig
         The files about input must fit the model: the picture's size and the `<image>` id.
 
@@ -26,7 +26,7 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     ValueError
         If a file is missing or broken, or asks for what the model does not take.
     """
-    vocabulary = folder / "tokenizer.model"
+    vocabulary = _vocabulary(folder)
     tokenizer = Tokenizer(vocabulary, c.image_token_id)
     path, fields = _image_fields(folder)
     settings = image_settings_from(fields)
@@ -48,6 +48,12 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
         )
         raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)
+
+
+def _vocabulary(folder: Path) -> Path:
+    """Choose the tokenizer's file: the model, if it is there, needs no further library."""
+    model, json = folder / "tokenizer.model", folder / "tokenizer.json"
+    return json if json.is_file() and not model.is_file() else model
 
 
 def _image_fields(folder: Path) -> tuple[Path, dict[str, Any]]:
