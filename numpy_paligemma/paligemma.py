@@ -9,6 +9,7 @@ import numpy as np
 
 from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.checkpoints.big_vision_config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
@@ -198,11 +199,12 @@ def load_hf_model(
     token: str | None = None,
     cache_dir: str | None = None,
 ) -> tuple[PaliGemma, PaliGemmaProcessor]:
-    """Load a checkpoint: a folder in Hugging Face form, a hub name, or "miniature".
+    """Load a checkpoint: a folder in Hugging Face form, an `.npz`, or a hub name.
 
     Parameters
     ----------
     model : str or path
+        Or "miniature". An `.npz` is one of big_vision's, the tokenizer beside it.
     device : {"auto", "cpu", "cuda"}
         "auto" takes a GPU where CuPy finds one.
     dtype : {"bfloat16", "float16", "float32", "float64"}
@@ -229,9 +231,11 @@ def load_hf_model(
     folder = checkpoint_folder(
         str(model), revision=revision, token=token, cache_dir=cache_dir
     )
-    config = read_config(folder)
-    processor = load_processor(folder, config)
-    weights = to_device(load_weights(folder, config, dtype), device)
+    archive = find_archive(folder)
+    config = archive_config(archive) if archive else read_config(folder)
+    place = archive or folder
+    processor = load_processor(place, config)
+    weights = to_device(load_weights(place, config, dtype), device)
     return PaliGemma(config, weights), processor
 
 

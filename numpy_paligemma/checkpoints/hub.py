@@ -43,12 +43,13 @@ def checkpoint_folder(
     token: str | None = None,
     cache_dir: str | None = None,
 ) -> Path:
-    """Find a checkpoint's folder, downloading it where its name is a hub's.
+    """Find a checkpoint's folder or file, downloading it where its name is a hub's.
 
     Parameters
     ----------
     model : str
-        "miniature", a folder, or a hub name such as "google/paligemma-3b-pt-224".
+        "miniature", a folder, an `.npz`, or a hub name such as
+        "google/paligemma-3b-pt-224".
     revision : str, optional
         A branch, tag or commit on the hub.
     token : str, optional
@@ -66,7 +67,7 @@ def checkpoint_folder(
         If it cannot be had: no such name, gated, no network, no room.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
-    if model == MINIATURE or folder.is_dir():
+    if model == MINIATURE or folder.is_dir() or _is_archive(folder):
         if revision is not None:
             msg = f"revision {revision!r}: {model} is on this disk and has just the one"
             raise HubError(msg + "; leave --revision out, or give a hub name")
@@ -88,6 +89,14 @@ def checkpoint_folder(
         )
     except Exception as error:  # its HTTP library, and so its errors, vary by version
         raise HubError(_why(model, revision, error)) from error
+
+
+def _is_archive(place: Path) -> bool:
+    """Tell an `.npz`; one that is not there is no hub's name either."""
+    if place.suffix == ".npz" and not place.is_file():
+        msg = f"{place}: no such file; expected a checkpoint of big_vision's; "
+        raise HubError(msg + WAYS_OUT)
+    return place.suffix == ".npz"
 
 
 def _why(model: str, revision: str | None, error: Exception) -> str:

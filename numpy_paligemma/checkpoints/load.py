@@ -9,11 +9,14 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
+from numpy_paligemma.checkpoints.big_vision import SUFFIX, archive_tensors
+from numpy_paligemma.checkpoints.faults import some, told
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
@@ -21,26 +24,44 @@ from numpy_paligemma.checkpoints.names import (
     POOLING_HEAD,
     canonical_name,
 )
-from numpy_paligemma.checkpoints.safetensors import (
-    DTYPES,
-    StoredTensor,
-    list_tensors,
-)
+from numpy_paligemma.checkpoints.safetensors import DTYPES, list_tensors
 from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 log = logging.getLogger(__name__)
-SHOWN = 5  # names of one kind in a message; the rest are counted
 
 
-def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
+class Tensor(Protocol):
+    """A tensor that is listed and not yet read."""
+
+    @property
+    def name(self) -> str:
+        """As the file spells it."""
+
+    @property
+    def dtype(self) -> str:
+        """As safetensors spells it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes."""
+
+    def read(self) -> np.ndarray:
+        """Read it; bfloat16 as its uint16 bits."""
+
+
+Tensors = dict[str, Tensor]  # by published name
+
+
+def load_weights(place: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
     """Load a checkpoint's weights.
 
     Parameters
     ----------
-    folder : Path
-        In Hugging Face form, any of the published layouts.
+    place : Path
+        A folder in Hugging Face form, any of the published layouts; or big_vision's
+        ``.npz``.
     c : PaliGemmaConfig
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held.
@@ -56,25 +77,28 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
         one message, before any of the bytes is read. Also if a name is there twice, or
         a number is too large for float16.
     """
-    tensors = _by_published_name(folder)
+    is_archive = place.suffix == SUFFIX
+    tensors: Tensors = {
+        **(archive_tensors if is_archive else _by_published_name)(place)
+    }
     blocks = c.vision.depth + c.text.depth
     if blocks > len(tensors):
-        msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
+        msg = f"{place}: config.json asks for {blocks} blocks, but there are only "
         raise ValueError(msg + f"{len(tensors)} tensors")
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
-    ledger.balance(folder)
+    ledger.balance(place)
     return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
 
 
-def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
+def _by_published_name(folder: Path) -> Tensors:
     """List the folder's tensors by published name, those that we leave out taken off."""
     listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
     twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]
     if twice:
-        msg = f"{folder}: {_some(twice)} there more than once, under names that mean the same"
+        msg = f"{folder}: {some(twice)} there more than once, under names that mean the same"
         raise ValueError(msg)
-    tensors = dict(listed)
+    tensors: Tensors = dict(listed)
     pooling = [name for name in tensors if POOLING_HEAD.search(name)]
     if pooling:
         log.info("left out: SigLIP's pooling head (%d tensors)", len(pooling))
@@ -86,7 +110,7 @@ def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
+def _is_tied(tensors: Mapping[str, Tensor]) -> bool:
     """Say whether the head is the embedding: not there, or a copy to the last bit."""
     if HEAD not in tensors:
         return True
@@ -101,7 +125,7 @@ def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
 class _Ledger:
     """A take that reads nothing and notes what does not agree."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
         self.missing: list[str] = []
         self.misshapen: list[str] = []
@@ -119,7 +143,7 @@ class _Ledger:
 
     vector = matrix
 
-    def balance(self, folder: Path) -> None:
+    def balance(self, place: Path) -> None:
         """Raise if the file and the model do not hold the same tensors."""
         strange = [
             f"{t.name} is {t.dtype}"
@@ -132,20 +156,15 @@ class _Ledger:
             "of another shape": self.misshapen,
             f"of another dtype than {', '.join(DTYPES)}": strange,
         }
-        parts = [
-            f"{len(names)} {kind} ({_some(names)})"
-            for kind, names in faults.items()
-            if names
-        ]
-        if parts:
-            msg = f"{folder}: the tensors are not those that config.json asks for: "
-            raise ValueError(msg + "; ".join(parts))
+        if any(faults.values()):
+            msg = f"{place}: the tensors are not those that config.json asks for: "
+            raise ValueError(msg + told(faults))
 
 
 class _Reader:
     """A take that reads."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor], dtype: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: str) -> None:
         self.tensors = tensors
         self.dtype = dtype
 
@@ -157,9 +176,3 @@ class _Reader:
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read a small tensor, in the dtype of the arithmetic."""
         return hold_vector(self.tensors[name].read().reshape(shape), self.dtype)
-
-
-def _some(names: list[str]) -> str:
-    """Name a few and count the rest."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
