@@ -85,6 +85,11 @@ def text_arrays(t: Arrays, c: PaliGemmaConfig, *, in_one: bool) -> Arrays:
         "layers/pre_attention_norm/scale": stack("input_layernorm"),
         "layers/pre_ffw_norm/scale": stack("post_attention_layernorm"),
     }
+    if c.text.post_norms:
+        norms = {"pre_ffw_norm": "pre_feedforward_layernorm"}
+        norms |= {"post_attention_norm": "post_attention_layernorm"}
+        norms |= {"post_ffw_norm": "post_feedforward_layernorm"}
+        out |= {f"layers/{key}/scale": stack(name) for key, name in norms.items()}
     if in_one:
         out["layers/attn/qkv_einsum/w"] = np.stack([q, k, v], axis=1)
     else:

@@ -18,13 +18,19 @@ from tolerances import FLOAT32_LOGITS, relative_error
 from numpy_paligemma import load_hf_model
 from numpy_paligemma.arrays.matrix import HalfMatrix
 from numpy_paligemma.checkpoints.big_vision_config import archive_config
+from numpy_paligemma.checkpoints.big_vision_names import (
+    ATTENTION,
+    GEMMA_2,
+    IMAGE,
+    LANGUAGE,
+)
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.paligemma import PaliGemma
 
 VOCABULARY = 2052  # the pieces of the tokenizer; <image> is the id behind them
 EMBEDDING = "language_model.model.embed_tokens.weight"
-IMAGE = 12  # a file without config.json cannot tell of pixels that no patch sees
+SIDE = 12  # a file without config.json cannot tell of pixels that no patch sees
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors[EMBEDDING] = tensors[EMBEDDING][:VOCABULARY]
     folder = write_checkpoint(tmp_path_factory.mktemp("hf") / "x", tensors)
     sizes = {"vocab_size": VOCABULARY}
-    write_config(folder, text_config=sizes, vision_config={"image_size": IMAGE})
-    size = {"size": {"height": IMAGE, "width": IMAGE}}
+    write_config(folder, text_config=sizes, vision_config={"image_size": SIDE})
+    size = {"size": {"height": SIDE, "width": SIDE}}
     (folder / "preprocessor_config.json").write_text(json.dumps(size))
     return folder
 
@@ -56,7 +62,7 @@ def logits(place: Path, dtype: str) -> np.ndarray:
     ids[0, 1:10] = ids[1, :9] = model.config.image_token_id
     mask = np.ones_like(ids)
     mask[0, 0] = 0
-    pixels = rng.uniform(-1, 1, (2, 3, IMAGE, IMAGE))
+    pixels = rng.uniform(-1, 1, (2, 3, SIDE, SIDE))
     return model.logits(ids, pixels, mask)
 
 
@@ -104,7 +110,7 @@ def test_keys_without_the_prefix_and_a_folder_that_holds_the_file_will_do(
     write_npz(tmp_path / "x.npz", bare)
     write_tokenizer(tmp_path).rename(tmp_path / "paligemma_tokenizer.model")
     _, processor = load_hf_model(tmp_path, device="cpu")
-    assert processor.image_settings.size == IMAGE
+    assert processor.image_settings.size == SIDE
     assert processor.tokenizer.image_token_id == VOCABULARY
     load_hf_model(str(tmp_path / "x.npz"), device="cpu")
     write_npz(tmp_path / "y.npz", bare)
@@ -123,14 +129,14 @@ def test_query_key_and_value_may_lie_in_one_array(tmp_path: Path) -> None:
             tensors[name] = tensors[name][:, : heads * 6]
     folder = write_checkpoint(tmp_path / "hf", tensors)
     sizes = {"num_attention_heads": heads}
-    write_config(folder, text_config=sizes, vision_config={"image_size": IMAGE})
+    write_config(folder, text_config=sizes, vision_config={"image_size": SIDE})
     config = read_config(folder)
     path = tmp_path / "x.npz"
     write_npz(path, big_vision_arrays(tensors, config, in_one=True))
     from_file = archive_config(path)
     assert from_file.text == config.text
     ids = np.array([[config.image_token_id] * 9 + [2, 70, 6]])
-    pixels = np.full((1, 3, IMAGE, IMAGE), 0.3)
+    pixels = np.full((1, 3, SIDE, SIDE), 0.3)
     found = [
         PaliGemma(config, load_weights(place, config, "float64")).logits(
             ids, pixels, np.ones_like(ids)
@@ -138,6 +144,56 @@ def test_query_key_and_value_may_lie_in_one_array(tmp_path: Path) -> None:
         for place in [path, folder]
     ]
     np.testing.assert_array_equal(*found)
+
+
+def zeros(n: dict[str, int]) -> Arrays:
+    """Make the arrays of a PaliGemma 2 of these sizes, nothing in them."""
+    n = dict.fromkeys("lWAaMpqcNHKhFV", 1) | {"1": 1, "2": 2} | n
+    lines = [*IMAGE, *ATTENTION, *LANGUAGE, *GEMMA_2]
+    shapes = {line.key: [n[letter] for letter in line.stored.split()] for line in lines}
+    return {key: np.zeros(shape, np.float16) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "scalar"), [(2304, 26, 256), (3584, 42, 256), (4608, 46, 144)]
+)
+def test_what_no_array_of_a_paligemma_2_holds_is_as_published(
+    tmp_path: Path,
+    width: int,
+    depth: int,
+    scalar: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_npz(tmp_path / "x.npz", zeros({"D": width, "L": depth}), dtype="F16")
+    text = archive_config(path).text
+    assert text.post_norms
+    assert text.query_scale == scalar**-0.5
+    assert (text.score_cap, text.logit_cap, text.window) == (50, 30, 4096)
+    assert text.sliding_blocks == frozenset(range(0, depth, 2))
+    assert not caplog.records
+
+
+def test_a_paligemma_2_of_other_sizes_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_npz(tmp_path / "x.npz", zeros({"D": 10, "L": 3, "h": 6}), dtype="F16")
+    assert archive_config(path).text.query_scale == 6**-0.5
+    told = "no published Gemma 2 is 10 wide and 3 layers deep; its queries are taken to"
+    assert told in caplog.text
+
+
+def test_norms_of_both_families_or_of_neither_are_refused(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    gains = arrays["params/llm/layers/pre_ffw_norm/scale"]
+    extra = {"params/llm/layers/post_ffw_norm/scale": gains}
+    write_npz(tmp_path / "x.npz", arrays | extra)
+    with pytest.raises(ValueError, match=r"1 unexpected \(llm/layers/post_ffw_norm/"):
+        archive_config(tmp_path / "x.npz")
+    extra = {"params/llm/layers/post_attention_norm/scale": gains}
+    write_npz(tmp_path / "x.npz", arrays | extra)
+    with pytest.raises(ValueError, match=r"1 missing \(llm/layers/post_ffw_norm/scale"):
+        archive_config(tmp_path / "x.npz")
 
 
 def test_an_array_is_read_once_and_matrices_are_rows_in_one_piece(

@@ -19,6 +19,8 @@ from numpy_paligemma.checkpoints.big_vision_names import (
     ATTENTION_IN_ONE,
     COUNTED,
     GEMMA,
+    GEMMA_2,
+    GEMMA_2_ONLY,
     IMAGE,
     LANGUAGE,
     LAYERS,
@@ -82,7 +84,9 @@ def open_archive(path: Path) -> tuple[Sizes, Sequence[Line], Mapping[str, Stored
     state = [key for key in arrays if key.startswith(OPTIMISER)]
     if state:
         log.info("left out: the optimiser's state (%d arrays)", len(state))
-    lines = [*IMAGE, *_attention(arrays), *LANGUAGE, *GEMMA]
+    attention = ATTENTION_IN_ONE if ATTENTION_IN_ONE[0].key in arrays else ATTENTION
+    norms = GEMMA_2 if GEMMA_2_ONLY in arrays else GEMMA
+    lines = [*IMAGE, *attention, *LANGUAGE, *norms]
     sizes, misshapen = _sizes(lines, arrays)
     wanted = {line.key for line in lines}
     faults = {
@@ -100,12 +104,6 @@ def open_archive(path: Path) -> tuple[Sizes, Sequence[Line], Mapping[str, Stored
         msg = f"{path}: the arrays are not those of a big_vision PaliGemma: "
         raise ValueError(msg + told(faults))
     return sizes, lines, arrays
-
-
-def _attention(arrays: Mapping[str, StoredArray]) -> list[Line]:
-    """Choose by what is there: queries apart, or all three in one array."""
-    in_one = any(line.key in arrays for line in ATTENTION_IN_ONE)
-    return ATTENTION_IN_ONE if in_one else ATTENTION
 
 
 def _sizes(

@@ -97,8 +97,15 @@ LANGUAGE = [
     _line(BLOCK + "pre_attention_norm/scale", "L D", "D", AT + "input_layernorm.weight"),
     _line("llm/final_norm/scale", "D", "D", DECODER + "norm.weight"),
 ]
+# the published name says where a norm stands, big_vision's what it feeds
 GEMMA = [
-    # its published name tells where it stands; what it feeds is the MLP
     _line(BLOCK + "pre_ffw_norm/scale", "L D", "D", AT + "post_attention_layernorm.weight"),
 ]
+GEMMA_2 = [
+    _line(BLOCK + "pre_ffw_norm/scale", "L D", "D", AT + "pre_feedforward_layernorm.weight"),
+    _line(BLOCK + "post_attention_norm/scale", "L D", "D",
+          AT + "post_attention_layernorm.weight"),
+    _line(BLOCK + "post_ffw_norm/scale", "L D", "D", AT + "post_feedforward_layernorm.weight"),
+]
 # fmt: on
+GEMMA_2_ONLY = BLOCK + "post_attention_norm/scale"

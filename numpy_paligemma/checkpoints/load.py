@@ -20,6 +20,7 @@ from numpy_paligemma.checkpoints.faults import some, told
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
+    GEMMA_2_ONLY,
     HEAD,
     POOLING_HEAD,
     canonical_name,
@@ -85,10 +86,25 @@ def load_weights(place: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeight
     if blocks > len(tensors):
         msg = f"{place}: config.json asks for {blocks} blocks, but there are only "
         raise ValueError(msg + f"{len(tensors)} tensors")
+    _require_one_family(place, tensors, c)
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(place)
     return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
+
+
+def _require_one_family(
+    place: Path, tensors: Mapping[str, Tensor], c: PaliGemmaConfig
+) -> None:
+    """Refuse one family's config on the other's tensors: some names are common."""
+    families = ("PaliGemma 1", "PaliGemma 2")
+    found = any(GEMMA_2_ONLY.search(name) for name in tensors)
+    if found != c.text.post_norms:
+        msg = (
+            f"{place}: config.json is of a {families[c.text.post_norms]}, the tensors "
+            f"are of a {families[found]}; take both from one checkpoint"
+        )
+        raise ValueError(msg)
 
 
 def _by_published_name(folder: Path) -> Tensors:

@@ -1,5 +1,6 @@
 """Every layout of the tensors gives what transformers gets from the same files."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -15,7 +16,14 @@ transformers = pytest.importorskip("transformers")
 import torch
 from big_vision_arrays import big_vision_arrays, write_npz
 from lifting import lifted
-from random_models import MODELS, in_float64, our_model
+from random_models import (
+    GEMMA_2_MODELS,
+    MODELS,
+    RandomModel,
+    gemma_2,
+    in_float64,
+    our_model,
+)
 from safetensors.torch import save_file
 from their_taps import their_logits
 
@@ -26,7 +34,8 @@ from numpy_paligemma.paligemma import PaliGemma
 
 pytestmark = pytest.mark.parity
 
-INSIDE, BEYOND = MODELS[0], MODELS[1]  # where <image> stands, in the table or not
+# where <image> stands, in the table or not; one of each family
+INSIDE, BEYOND = MODELS[0], GEMMA_2_MODELS[1]
 Tensors = dict[str, torch.Tensor]
 Rename = Callable[[str], str]
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
@@ -86,12 +95,19 @@ def test_every_layout_is_read_as_transformers_reads_it(
         assert relative_error(held[real], truth) <= FLOAT32_LOGITS
 
 
+# the constants that an npz does not hold, and that no other model here has
+PUBLISHED_2 = dataclasses.replace(
+    BEYOND, name="2-published", more_text=gemma_2(BEYOND.text[3], 50, 30, 4096)
+)
+
+
+@pytest.mark.parametrize("model", [MODELS[1], PUBLISHED_2], ids=lambda m: m.name)
 @pytest.mark.parametrize("compressed", [False, True], ids=["stored", "compressed"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_big_visions_arrays_give_the_logits_of_the_same_weights(
-    make_pair: Any, dtype: str, compressed: bool, tmp_path: Path
+    make_pair: Any, model: RandomModel, dtype: str, compressed: bool, tmp_path: Path
 ) -> None:
-    pair = make_pair(BEYOND)
+    pair = make_pair(model)
     tensors = {k: x.to(getattr(torch, dtype)) for k, x in parameters(pair).items()}
     tensors = rename(tensors, published)
     write(tmp_path, pair, tensors)
@@ -103,8 +119,8 @@ def test_big_visions_arrays_give_the_logits_of_the_same_weights(
     kind = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
     path = write_npz(tmp_path / "x.npz", arrays, dtype=kind, compressed=compressed)
     config = archive_config(path)
-    model = PaliGemma(config, load_weights(path, config, "float64"))
-    found = model.logits(**pair.inputs)[pair.inputs["attention_mask"] == 1]
+    ours = PaliGemma(config, load_weights(path, config, "float64"))
+    found = ours.logits(**pair.inputs)[pair.inputs["attention_mask"] == 1]
     assert np.array_equal(found, our_logits(pair, tmp_path))
     assert relative_error(found, truth) <= FLOAT64
 
