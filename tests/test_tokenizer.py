@@ -121,6 +121,8 @@ def test_rows_behind_the_vocabulary_have_no_text(tokenizer: Tokenizer) -> None:
     ids = [size, *tokenizer.encode("cow"), size + 62]
     assert tokenizer.decode(ids) == "cow"
     assert tokenizer.decode(ids, skip_special_tokens=False) == "cow"
+    first, *rest = byte_ids(tokenizer, "é".encode())
+    assert tokenizer.decode([first, size, *rest]) == "é"
 
 
 @pytest.mark.parametrize(

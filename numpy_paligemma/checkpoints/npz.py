@@ -100,7 +100,7 @@ def _listed(
     start = place + before if member.compress_type == zipfile.ZIP_STORED else None
     key = member.filename.removesuffix(".npy")
     array = StoredArray(key, dtype, shape, "F" if fortran else "C", path, start)
-    if dtype.hasobject or array.nbytes != member.file_size - before:
+    if array.nbytes != member.file_size - before:
         msg = f"{array.nbytes} bytes of {dtype} expected, {member.file_size - before} there"
         raise ValueError(msg)
     return array
