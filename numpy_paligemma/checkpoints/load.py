@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.big_vision import SUFFIX, archive_tensors
 from numpy_paligemma.checkpoints.faults import some, told
+from numpy_paligemma.checkpoints.lora import Adapter
+from numpy_paligemma.checkpoints.lora_fit import fit
+from numpy_paligemma.checkpoints.lora_merge import Change, Merging, tell
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
@@ -26,6 +28,7 @@ from numpy_paligemma.checkpoints.names import (
     canonical_name,
 )
 from numpy_paligemma.checkpoints.safetensors import DTYPES, list_tensors
+from numpy_paligemma.checkpoints.tensor import Tensor, Tensors
 from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
@@ -33,29 +36,13 @@ from numpy_paligemma.model.pipeline import PaliGemmaWeights
 log = logging.getLogger(__name__)
 
 
-class Tensor(Protocol):
-    """A tensor that is listed and not yet read."""
-
-    @property
-    def name(self) -> str:
-        """As the file spells it."""
-
-    @property
-    def dtype(self) -> str:
-        """As safetensors spells it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes."""
-
-    def read(self) -> np.ndarray:
-        """Read it; bfloat16 as its uint16 bits."""
-
-
-Tensors = dict[str, Tensor]  # by published name
-
-
-def load_weights(place: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
+def load_weights(
+    place: Path,
+    c: PaliGemmaConfig,
+    dtype: str,
+    adapter: Adapter | None = None,
+    changes: list[Change] | None = None,
+) -> PaliGemmaWeights:
     """Load a checkpoint's weights.
 
     Parameters
@@ -66,6 +53,10 @@ def load_weights(place: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeight
     c : PaliGemmaConfig
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held.
+    adapter : Adapter, optional
+        Merged in.
+    changes : list of Change, optional
+        What the adapter did is appended, matrix by matrix.
 
     Returns
     -------
@@ -90,7 +81,15 @@ def load_weights(place: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeight
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(place)
-    return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
+    tied = _is_tied(tensors)
+    if adapter is None:
+        return paligemma_weights(_Reader(tensors, dtype), c, tied=tied)
+    tensors, tied = fit(adapter, tensors, tied=tied)
+    merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
+    weights = paligemma_weights(merging, c, tied=tied)
+    tell(merging.changes, adapter, dtype)
+    (changes if changes is not None else []).extend(merging.changes)
+    return weights
 
 
 def _require_one_family(

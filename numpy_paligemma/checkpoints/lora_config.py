@@ -72,13 +72,15 @@ def read_lora_config(folder: Path) -> LoraConfig:
     targets = fields.get("target_modules")
     narrowed = ("exclude_modules", "layers_to_transform", "layers_pattern")
     return LoraConfig(
-        base=fields.get("base_model_name_or_path"),
+        base=_base(path, fields.get("base_model_name_or_path")),
         rank=int(_number(path, "r", fields.get("r"))),
         alpha=_number(path, "lora_alpha", fields.get("lora_alpha")),
         rank_pattern=_pattern(path, "rank_pattern", fields),
         alpha_pattern=_pattern(path, "alpha_pattern", fields),
         by_root=fields.get("use_rslora") is True,
-        targets=() if isinstance(targets, str) else _names(path, "target_modules", fields),
+        targets=()
+        if isinstance(targets, str)
+        else _names(path, "target_modules", fields),
         everywhere=not any(fields.get(name) for name in narrowed),
         saved=_names(path, "modules_to_save", fields),
         bias=fields.get("bias", "none"),
@@ -89,7 +91,7 @@ def read_lora_config(folder: Path) -> LoraConfig:
 
 def _refuse_other_kinds(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse what would load and then be merged wrongly."""
-    known = {
+    known: dict[str, set[Any]] = {
         "peft_type": {"LORA"},
         "bias": {"none", "all", "lora_only", None},
         "init_lora_weights": BEGINNINGS,
@@ -107,8 +109,18 @@ def _refuse_other_kinds(path: Path, fields: Mapping[str, Any]) -> None:
     asked = sorted(name for name in others if fields[name])
     if asked:
         said = ", ".join(f"{name} {json.dumps(fields[name])[:60]}" for name in asked)
-        msg = f"{path}: expected a plain LoRA adapter, found {said}, which is not done; "
+        msg = (
+            f"{path}: expected a plain LoRA adapter, found {said}, which is not done; "
+        )
         raise ValueError(msg + "merge it into the base with peft")
+
+
+def _base(path: Path, value: object) -> str | None:
+    """Read what the base was called."""
+    if value is not None and not isinstance(value, str):
+        msg = f"{path}: base_model_name_or_path: expected a name, found {value!r}"
+        raise ValueError(msg)
+    return value
 
 
 def _number(path: Path, name: str, value: object) -> float:
@@ -129,8 +141,8 @@ def _pattern(path: Path, name: str, fields: Mapping[str, Any]) -> dict[str, floa
         try:
             re.compile(key)
         except re.error as error:
-            msg = f"{path}: {name}: expected a name or an expression, found {key!r}"
-            raise ValueError(f"{msg}: {error}") from error
+            msg = f"{path}: {name}: expected names or expressions, {key!r} is neither: "
+            raise ValueError(msg + str(error)) from error
     return {key: _number(path, f"{name}: {key}", x) for key, x in value.items()}
 
 
@@ -147,3 +159,8 @@ def _by_pattern(pattern: Mapping[str, float], module: str, default: float) -> fl
     """Take the first entry that fits the end of a module's path, as peft does."""
     fits = (x for key, x in pattern.items() if re.match(rf"(.*\.)?({key})$", module))
     return next(fits, default)
+
+
+def fits(target: str, module: str) -> bool:
+    """Say whether a target names a module: whole, or by the end of its path."""
+    return module == target or module.endswith(f".{target}")
