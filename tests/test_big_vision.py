@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from big_vision_arrays import Arrays, big_vision_arrays, write_npz
 from test_load import assert_same, leaves
+from test_lora import factors, write_adapter
 from tiny import TEXT, random_tensors, write_checkpoint, write_config
 from tiny_tokenizer import paligemma_file, write_tokenizer
 from tolerances import FLOAT32_LOGITS, relative_error
@@ -26,6 +27,7 @@ from numpy_paligemma.checkpoints.big_vision_names import (
 )
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.lora import read_adapter
 from numpy_paligemma.paligemma import PaliGemma
 
 VOCABULARY = 2052  # the pieces of the tokenizer; <image> is the id behind them
@@ -234,6 +236,26 @@ def test_stored_arrays_are_mapped_and_not_read(
     path = write_npz(tmp_path / "x.npz", arrays)
     monkeypatch.setattr(np.lib.format, "read_array", None)
     load_weights(path, archive_config(path), "float32")
+
+
+def test_an_adapter_is_merged_as_into_the_hugging_face_form(
+    folder: Path, arrays: Arrays, tmp_path: Path
+) -> None:
+    path = write_npz(tmp_path / "x.npz", arrays, compressed=True)
+    config = archive_config(path)
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=s).astype(np.float32) for s in [(2, VOCABULARY), (10, 2)])
+    module = f"base_model.model.{EMBEDDING.removesuffix('.weight')}"
+    given = factors()
+    given |= {f"{module}.lora_embedding_A": a, f"{module}.lora_embedding_B": b}
+    targets = ["q_proj", "o_proj", "embed_tokens"]
+    where = write_adapter(tmp_path / "a", given, target_modules=targets)
+    found, expected = (
+        load_weights(place, config, "float32", read_adapter(where))
+        for place in [path, folder]
+    )
+    assert_same(found, expected)
+    assert not np.array_equal(found.decoder.embed, found.decoder.head)
 
 
 def test_the_optimisers_state_is_left_out_and_said_to_be(

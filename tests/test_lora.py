@@ -401,7 +401,7 @@ def test_what_does_not_fit_is_named_in_one_line(
 
 REFUSED: dict[str, Any] = {
     "peft_type": ["LOHA", None, ["LORA"]],
-    "r": [None, 0, "8", True],
+    "r": [None, 0, "8", True, 2.5],
     "lora_alpha": [None, -1, []],
     "bias": ["some"],
     "init_lora_weights": [
@@ -456,7 +456,9 @@ OFF = {
     **dict.fromkeys(["modules_to_save", "lora_ga_config", "monteclora_config"]),
     **dict.fromkeys(["fan_in_fan_out", "use_rslora", "use_dora", "use_qalora"], False),
     **dict.fromkeys(["lora_bias", "ensure_weight_tying"], False),
-    **dict.fromkeys(["rank_pattern", "alpha_pattern", "loftq_config"], {}),
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "loftq_config": {},
     "peft_version": "0.21.2",
     "inference_mode": True,
     "lora_dropout": 0.05,

@@ -88,7 +88,8 @@ def load_weights(
     merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
     weights = paligemma_weights(merging, c, tied=tied)
     tell(merging.changes, adapter, dtype)
-    (changes if changes is not None else []).extend(merging.changes)
+    if changes is not None:
+        changes += merging.changes
     return weights
 
 

@@ -73,7 +73,7 @@ def read_lora_config(folder: Path) -> LoraConfig:
     narrowed = ("exclude_modules", "layers_to_transform", "layers_pattern")
     return LoraConfig(
         base=_base(path, fields.get("base_model_name_or_path")),
-        rank=int(_number(path, "r", fields.get("r"))),
+        rank=_rank(path, fields.get("r")),
         alpha=_number(path, "lora_alpha", fields.get("lora_alpha")),
         rank_pattern=_pattern(path, "rank_pattern", fields),
         alpha_pattern=_pattern(path, "alpha_pattern", fields),
@@ -121,6 +121,14 @@ def _base(path: Path, value: object) -> str | None:
         msg = f"{path}: base_model_name_or_path: expected a name, found {value!r}"
         raise ValueError(msg)
     return value
+
+
+def _rank(path: Path, value: object) -> int:
+    """Read a whole number above nought."""
+    if type(value) is int and 0 < value < 2**31:
+        return value
+    msg = f"{path}: r: expected a whole number above 0, found {json.dumps(value)}"
+    raise ValueError(msg)
 
 
 def _number(path: Path, name: str, value: object) -> float:
