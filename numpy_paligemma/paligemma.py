@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
 from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.checkpoints.big_vision_config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.lora import read_adapter
+from numpy_paligemma.checkpoints.lora_merge import Change, warn_of_another_base
 from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.checks import (
     check_arrays,
@@ -54,6 +58,7 @@ class PaliGemma:
 
     config: PaliGemmaConfig
     weights: PaliGemmaWeights
+    changes: tuple[Change, ...] = ()  # what an adapter did, matrix by matrix
 
     def logits(
         self,
@@ -230,18 +235,23 @@ def load_hf_model(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
+    adapter: str | PathLike[str] | None = None,
 ) -> tuple[PaliGemma, PaliGemmaProcessor]:
-    """Load a checkpoint: a folder in Hugging Face form, a hub name, or "miniature".
+    """Load a checkpoint: a folder in Hugging Face form, an `.npz`, or a hub name.
 
     Parameters
     ----------
     model : str or path
+        Or "miniature". An `.npz` is one of big_vision's, the tokenizer beside it.
     device : {"auto", "cpu", "cuda"}
         "auto" takes a GPU where CuPy finds one.
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held. The arithmetic is float32, for "float64" float64.
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
+    adapter : str or path, optional
+        A LoRA adapter's folder, as peft saves it; it is merged in, and `changes` of the
+        model says what it did.
 
     Returns
     -------
@@ -262,10 +272,16 @@ def load_hf_model(
     folder = checkpoint_folder(
         str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
-    config = read_config(folder)
-    processor = load_processor(folder, config)
-    weights = to_device(load_weights(folder, config, dtype), device)
-    return PaliGemma(config, weights), processor
+    lora = None if adapter is None else read_adapter(Path(adapter))
+    archive = find_archive(folder)
+    config = archive_config(archive) if archive else read_config(folder)
+    place = archive or folder
+    processor = load_processor(place, config)
+    changes: list[Change] = []
+    weights = load_weights(place, config, dtype, lora, changes)
+    if lora is not None:
+        warn_of_another_base(lora, str(model))
+    return PaliGemma(config, to_device(weights, device), tuple(changes)), processor
 
 
 def answer(

@@ -40,6 +40,8 @@ def hold_matrix(stored: np.ndarray, dtype: str) -> Matrix:
 
 def hold_vector(stored: np.ndarray, dtype: str) -> np.ndarray:
     """Widen a small tensor to the dtype of the arithmetic: float64 or float32."""
+    if stored.dtype == np.float64:  # worked out and not read
+        return stored
     wide = to_float32(stored)
     return wide.astype(np.float64) if dtype == "float64" else wide
 

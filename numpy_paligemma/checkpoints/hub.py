@@ -38,14 +38,15 @@ def checkpoint_folder(
     token: str | None = None,
     cache_dir: str | None = None,
 ) -> Path:
-    """Find a checkpoint's folder, downloading it where its name is a hub's.
+    """Find a checkpoint's folder or file, downloading it where its name is a hub's.
 
     Only the files that are needed; a download that broke off goes on where it was.
 
     Parameters
     ----------
     model : str
-        "miniature", a folder, or a hub name such as "google/paligemma-3b-pt-224".
+        "miniature", a folder, an `.npz`, or a hub name such as
+        "google/paligemma-3b-pt-224".
     dtype : str
         As the matrices will be held. The published PaliGemma 1 has branches "bfloat16"
         and "float16" of half the size of its main branch: without a `revision` the
@@ -68,7 +69,7 @@ def checkpoint_folder(
         PaliGemma, which is known before its weights are downloaded.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
-    if model == MINIATURE or folder.is_dir():
+    if model == MINIATURE or folder.is_dir() or _is_archive(folder):
         if revision is not None:
             msg = f"revision {revision!r}: {model} is on this disk and has just the one"
             raise HubError(msg + "; leave --revision out, or give a hub name")
@@ -81,6 +82,14 @@ def checkpoint_folder(
     download(repo, listing, note)
     repo.remember(listing)
     return repo.snapshot(listing.commit)
+
+
+def _is_archive(place: Path) -> bool:
+    """Tell an `.npz`; one that is not there is no hub's name either."""
+    if place.suffix == ".npz" and not place.is_file():
+        msg = f"{place}: no such file; expected a checkpoint of big_vision's; "
+        raise HubError(msg + WAYS_OUT)
+    return place.suffix == ".npz"
 
 
 def hub_file(

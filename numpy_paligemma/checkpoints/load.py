@@ -15,6 +15,11 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
+from numpy_paligemma.checkpoints.big_vision import SUFFIX, archive_tensors
+from numpy_paligemma.checkpoints.faults import some, told
+from numpy_paligemma.checkpoints.lora import Adapter
+from numpy_paligemma.checkpoints.lora_fit import fit
+from numpy_paligemma.checkpoints.lora_merge import Change, Merging, tell
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
@@ -23,31 +28,37 @@ from numpy_paligemma.checkpoints.names import (
     POOLING_HEAD,
     canonical_name,
 )
-from numpy_paligemma.checkpoints.safetensors import (
-    DTYPES,
-    PLAIN_NAMES,
-    StoredTensor,
-    list_tensors,
-)
+from numpy_paligemma.checkpoints.safetensors import DTYPES, PLAIN_NAMES, list_tensors
+from numpy_paligemma.checkpoints.tensor import Tensor, Tensors
 from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 log = logging.getLogger(__name__)
 NOTED_SECONDS = 1.0  # what takes longer to convert is worth a line
-SHOWN = 5  # names of one kind in a message; the rest are counted
 
 
-def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
+def load_weights(
+    place: Path,
+    c: PaliGemmaConfig,
+    dtype: str,
+    adapter: Adapter | None = None,
+    changes: list[Change] | None = None,
+) -> PaliGemmaWeights:
     """Load a checkpoint's weights.
 
     Parameters
     ----------
-    folder : Path
-        In Hugging Face form, any of the published layouts.
+    place : Path
+        A folder in Hugging Face form, any of the published layouts; or big_vision's
+        ``.npz``.
     c : PaliGemmaConfig
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held.
+    adapter : Adapter, optional
+        Merged in.
+    changes : list of Change, optional
+        What the adapter did is appended, matrix by matrix.
 
     Returns
     -------
@@ -60,43 +71,54 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
         one message, before any of the bytes is read. Also if a name is there twice, or
         a number is too large for float16.
     """
-    tensors = _by_published_name(folder)
+    is_archive = place.suffix == SUFFIX
+    tensors: Tensors = {
+        **(archive_tensors if is_archive else _by_published_name)(place)
+    }
     blocks = c.vision.depth + c.text.depth
     if blocks > len(tensors):
-        msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
+        msg = f"{place}: config.json asks for {blocks} blocks, but there are only "
         raise ValueError(msg + f"{len(tensors)} tensors")
-    _require_one_family(folder, tensors, c)
+    _require_one_family(place, tensors, c)
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
-    ledger.balance(folder)
-    reader = _Reader(tensors, dtype)
-    weights = paligemma_weights(reader, c, tied=_is_tied(tensors))
-    reader.tell()
+    ledger.balance(place)
+    tied, reader = _is_tied(tensors), _Reader(tensors, dtype)
+    if adapter is None:
+        weights = paligemma_weights(reader, c, tied=tied)
+        reader.tell()
+        return weights
+    tensors, tied = fit(adapter, tensors, tied=tied)
+    merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
+    weights = paligemma_weights(merging, c, tied=tied)
+    tell(merging.changes, adapter, dtype)
+    if changes is not None:
+        changes += merging.changes
     return weights
 
 
 def _require_one_family(
-    folder: Path, tensors: Mapping[str, StoredTensor], c: PaliGemmaConfig
+    place: Path, tensors: Mapping[str, Tensor], c: PaliGemmaConfig
 ) -> None:
     """Refuse one family's config on the other's tensors: some names are common."""
     families = ("PaliGemma 1", "PaliGemma 2")
     found = any(GEMMA_2_ONLY.search(name) for name in tensors)
     if found != c.text.post_norms:
         msg = (
-            f"{folder}: config.json is of a {families[c.text.post_norms]}, the tensors "
+            f"{place}: config.json is of a {families[c.text.post_norms]}, the tensors "
             f"are of a {families[found]}; take both from one checkpoint"
         )
         raise ValueError(msg)
 
 
-def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
+def _by_published_name(folder: Path) -> Tensors:
     """List the folder's tensors by published name, those that we leave out taken off."""
     listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
     twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]
     if twice:
-        msg = f"{folder}: {_some(twice)} there more than once, under names that mean the same"
+        msg = f"{folder}: {some(twice)} there more than once, under names that mean the same"
         raise ValueError(msg)
-    tensors = dict(listed)
+    tensors: Tensors = dict(listed)
     pooling = [name for name in tensors if POOLING_HEAD.search(name)]
     if pooling:
         log.info("left out: SigLIP's pooling head (%d tensors)", len(pooling))
@@ -108,7 +130,7 @@ def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
+def _is_tied(tensors: Mapping[str, Tensor]) -> bool:
     """Say whether the head is the embedding: not there, or a copy to the last bit."""
     if HEAD not in tensors:
         return True
@@ -123,7 +145,7 @@ def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
 class _Ledger:
     """A take that reads nothing and notes what does not agree."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
         self.missing: list[str] = []
         self.misshapen: list[str] = []
@@ -141,7 +163,7 @@ class _Ledger:
 
     vector = matrix
 
-    def balance(self, folder: Path) -> None:
+    def balance(self, place: Path) -> None:
         """Raise if the file and the model do not hold the same tensors."""
         strange = [
             f"{t.name} is {t.dtype}"
@@ -154,20 +176,15 @@ class _Ledger:
             "of another shape": self.misshapen,
             f"of another dtype than {', '.join(DTYPES)}": strange,
         }
-        parts = [
-            f"{len(names)} {kind} ({_some(names)})"
-            for kind, names in faults.items()
-            if names
-        ]
-        if parts:
-            msg = f"{folder}: the tensors are not those that config.json asks for: "
-            raise ValueError(msg + "; ".join(parts))
+        if any(faults.values()):
+            msg = f"{place}: the tensors are not those that config.json asks for: "
+            raise ValueError(msg + told(faults))
 
 
 class _Reader:
     """A take that reads."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor], dtype: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: str) -> None:
         self.tensors = tensors
         self.dtype = dtype
         self.converted: Counter[str] = Counter()  # matrices, by the file's dtype
@@ -198,9 +215,3 @@ class _Reader:
                 self.dtype,
                 self.seconds,
             )
-
-
-def _some(names: list[str]) -> str:
-    """Name a few and count the rest."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -41,6 +41,7 @@ def run(argv: Sequence[str]) -> None:
             dtype=args.dtype,
             revision=args.revision,
             token=args.token,
+            adapter=args.adapter,
         )
         ask = asker(model, processor, pictures, progress)
         for prompt in args.prompt:

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
+    add("--adapter", metavar="FOLDER", help="a LoRA adapter, merged into the model")
     add(
         "--token",
         metavar="HF_…",
