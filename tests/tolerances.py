@@ -36,6 +36,10 @@ SMALLEST_MISTAKE_FLOAT32 = 1e-4
 # less. Rounding: 1.4e-6, 0.6 to 1.9 times transformers'. Smallest mistake as above
 FLOAT32_LOGITS = 5e-6
 
+# --- the whole line against keras-hub -------------------------------------------------
+# every tap that it shows, in float32 on both sides
+KERAS_FLOAT32 = 1e-5
+
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Measure the largest difference against the scale of the whole tensor."""
