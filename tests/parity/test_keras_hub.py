@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comparison import tap_errors
-from tolerances import FLOAT64, KERAS_FLOAT32, relative_error
+from tolerances import FLOAT32_TAPS, FLOAT64, relative_error
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras_hub = pytest.importorskip("keras_hub")
@@ -77,7 +77,7 @@ def test_every_tap_is_close_in_float32(model: KerasModel, tmp_path: Path) -> Non
     backbone = keras_backbone(model, "float32")
     theirs = keras_taps(model, backbone, inputs)
     ours = our_model(write_checkpoint(tmp_path, model, backbone), "float32")
-    assert off_by_more_than(KERAS_FLOAT32, our_taps(ours, inputs), theirs, inputs) == {}
+    assert off_by_more_than(FLOAT32_TAPS, our_taps(ours, inputs), theirs, inputs) == {}
 
 
 @pytest.mark.parametrize("lift", LIFTS)
