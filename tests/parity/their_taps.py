@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 from transformers.models.gemma import modeling_gemma
+from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.siglip import modeling_siglip
 
 from numpy_paligemma.checkpoints.taps import Place, every_tap, published_module
@@ -47,7 +48,8 @@ def hand_their_taps_to(
 ) -> None:
     """Put every tap down as it arises, not quite in our order; bfloat16 as float32."""
     with _hooks(model, c, kept), _eager_attention(model, c, kept):
-        their_logits(model, inputs)
+        logits = their_logits(model, inputs)
+    kept["logits"] = logits
 
 
 def their_logits(
@@ -71,7 +73,7 @@ def _hooks(
     handles = []
     modules = {published_module(path): m for path, m in model.named_modules()}
     for tap, place in every_tap(c).items():
-        if place.end == "inside":
+        if place.end == "inside" or not place.module:  # that is the whole model
             continue
 
         def keep(
@@ -110,13 +112,15 @@ def _eager_attention(
                 eager(module, q, k, v, None, **options)
             kept[at + "scores"], kept[at + "probs"] = as_numpy(seen[0]), as_numpy(probs)
             if mask is not None:
-                kept["fusion/mask"] = mask.numpy() == 0
+                windowed = getattr(module, "sliding_window", None) is not None
+                name = "fusion/window_mask" if windowed else "fusion/mask"
+                kept[name] = as_numpy(mask) == 0
             return out, probs
 
         return attend
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (modeling_gemma, modeling_siglip):
+        for module in (modeling_gemma, modeling_gemma2, modeling_siglip):
             real = module.eager_attention_forward
             patch.setattr(module, "eager_attention_forward", watched(real))
         yield
