@@ -32,6 +32,7 @@ class KerasModel:
     text: tuple[int, int, int, int, int, int]  # D, N, K, H, layers, F
     rows: tuple[tuple[int, int], ...]
     vocabulary: int = 300  # the <image> id lies right behind it
+    gemma_2: tuple[float, float, int] | None = None  # caps of scores and logits, window
 
     @property
     def soft_tokens(self) -> int:
@@ -60,19 +61,39 @@ def keras_backbone(
         num_layers=L,
         intermediate_dim=2 * F,  # they count gate and up together
         dtype=dtype,
+        **gemma_2_options(model),
         **options,
     )
     rng = np.random.default_rng(zlib.crc32(model.name.encode()))
     for variable in made.variables:
-        variable.assign(draw(variable.path, tuple(variable.shape), rng))
+        _, turn = published(variable.path, gemma_2=model.gemma_2 is not None)
+        shape = tuple(variable.shape)
+        fan_in = turn(np.empty(shape))[0].size
+        variable.assign(draw(variable.path, shape, fan_in, rng))
     return made
 
 
-def draw(path: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def gemma_2_options(model: KerasModel) -> dict[str, Any]:
+    """Say in their words what Gemma 2 has more."""
+    if model.gemma_2 is None:
+        return {}
+    scores, logits, window = model.gemma_2
+    return {
+        "use_post_ffw_norm": True,
+        "use_post_attention_norm": True,
+        "attention_logit_soft_cap": scores,
+        "final_logit_soft_cap": logits,
+        "use_sliding_window_attention": True,
+        "sliding_window_size": window,
+    }
+
+
+def draw(
+    path: str, shape: tuple[int, ...], fan_in: int, rng: np.random.Generator
+) -> np.ndarray:
     """Draw a variable so that activations keep a size near one."""
     if len(shape) == 1:  # SigLIP's gains lie around one, Gemma's around nought
         return rng.normal(path.endswith("gamma"), 0.3, shape).astype(np.float32)
-    fan_in = published(path)[1](np.empty(shape))[0].size
     size = 0.3 if path.startswith("token_embedding") else 1.2
     return rng.normal(0, size / fan_in**0.5, shape).astype(np.float32)
 
@@ -81,7 +102,7 @@ def write_checkpoint(folder: Path, model: KerasModel, backbone: Any) -> Path:
     """Write their variables as a checkpoint in Hugging Face form; its folder."""
     tensors = {}
     for variable in backbone.variables:
-        name, turn = published(variable.path)
+        name, turn = published(variable.path, gemma_2=model.gemma_2 is not None)
         numbers = variable.value.detach().numpy().astype(np.float32)
         tensors[name] = np.ascontiguousarray(turn(numbers))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -107,7 +128,7 @@ def hf_config(model: KerasModel) -> dict[str, Any]:
             "intermediate_size": mlp_width,
         },
         "text_config": {
-            "model_type": "gemma",
+            **hf_gemma_2(model),
             "vocab_size": model.vocabulary,
             "hidden_size": D,
             "num_attention_heads": N,
@@ -116,6 +137,20 @@ def hf_config(model: KerasModel) -> dict[str, Any]:
             "num_hidden_layers": L,
             "intermediate_size": F,
         },
+    }
+
+
+def hf_gemma_2(model: KerasModel) -> dict[str, Any]:
+    """Name the family, and what Gemma 2 has more."""
+    if model.gemma_2 is None:
+        return {"model_type": "gemma"}
+    scores, logits, window = model.gemma_2
+    return {
+        "model_type": "gemma2",
+        "query_pre_attn_scalar": model.text[3],  # they scale by the heads' size alone
+        "attn_logit_softcapping": scores,
+        "final_logit_softcapping": logits,
+        "sliding_window": window,
     }
 
 

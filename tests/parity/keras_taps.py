@@ -72,9 +72,12 @@ def places(model: KerasModel) -> dict[str, Place]:
     taps["vision/out"] = (f"{encoder}/encoder_layer_norm", "output", 0)
     taps["projector/out"] = ("image_classifier", "output", 0)
     taps["fusion/out"] = ("decoder_block_0", "input", 0)
-    taps["fusion/mask"] = ("decoder_block_0/attention/softmax", "mask", 0)
+    if model.gemma_2 is not None:  # every other block looks through a window
+        taps["fusion/window_mask"] = ("decoder_block_0/attention/softmax", "mask", 0)
+    taps["fusion/mask"] = ("decoder_block_1/attention/softmax", "mask", 0)
+    block = DECODER_BLOCK if model.gemma_2 is None else DECODER_BLOCK | POST_NORMS
     for i in range(model.text[4]):
-        for tap, (path, end, nth) in DECODER_BLOCK.items():
+        for tap, (path, end, nth) in block.items():
             taps[f"decoder/block{i:02}/{tap}"] = (f"decoder_block_{i}{path}", end, nth)
     taps["decoder/out"] = ("final_normalization", "output", 0)
     taps["logits"] = ("token_embedding", "output", 1)
@@ -107,6 +110,11 @@ DECODER_BLOCK: dict[str, Place] = {
     "mlp_norm": ("/pre_ffw_norm", "output", 0),
     "mlp/out": ("/ffw_linear", "output", 0),
     "out": ("", "output", 0),
+}
+
+POST_NORMS: dict[str, Place] = {
+    "attention_post_norm": ("/post_attention_norm", "output", 0),
+    "mlp_post_norm": ("/post_ffw_norm", "output", 0),
 }
 
 

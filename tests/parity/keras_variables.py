@@ -75,12 +75,19 @@ VARIABLES: dict[str, tuple[str, Turn]] = {
     _BLOCK + "ffw_linear/kernel": (_TL + "mlp.down_proj.weight", turned),
     "final_normalization/scale": (_T + "norm.weight", same),
 }
+
+# the same names mean other norms in Gemma 2, which has four a block
+GEMMA_2 = VARIABLES | {
+    _BLOCK + "post_attention_norm/scale": (_TL + "post_attention_layernorm.weight", same),
+    _BLOCK + "pre_ffw_norm/scale": (_TL + "pre_feedforward_layernorm.weight", same),
+    _BLOCK + "post_ffw_norm/scale": (_TL + "post_feedforward_layernorm.weight", same),
+}
 # fmt: on
 
 
-def published(path: str) -> tuple[str, Turn]:
+def published(path: str, *, gemma_2: bool) -> tuple[str, Turn]:
     """Say which tensor a variable is, and how to turn it into that."""
     number = re.search(r"_block_(\d+)/", path)
     pattern = path if number is None else path.replace(number[0], "_block_{}/")
-    name, turn = VARIABLES[pattern]
+    name, turn = (GEMMA_2 if gemma_2 else VARIABLES)[pattern]
     return name.format(number and number[1]), turn

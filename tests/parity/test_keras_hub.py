@@ -5,7 +5,9 @@ keras-hub does otherwise is at the end, each with the lines of keras-hub 0.32.0.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,10 +55,22 @@ GEMMA = (
     KerasModel("wide-heads", (21, 7), (33, 1, 1, 40), (10, 2, 2, 32, 4, 15),
                ((12, 6), (5, 1), (9, 0))),
 )
+# windows as long as the longest row, and longer: they hide nothing
+GEMMA_2 = (
+    KerasModel("caps-that-bend", (12, 4), (20, 2, 2, 28), (24, 4, 2, 10, 4, 34),
+               ((5, 3), (3, 0), (2, 4)), gemma_2=(3, 5, 18)),
+    KerasModel("caps-as-published", (9, 3), (27, 3, 2, 13), (30, 6, 2, 14, 3, 16),
+               ((1, 9), (6, 0)), gemma_2=(50, 30, 4096)),
+    KerasModel("one-head-a-query", (10, 5), (14, 7, 2, 24), (19, 3, 3, 8, 2, 27),
+               ((8, 0), (5, 4)), gemma_2=(20, 4, 64)),
+)
+WINDOW = KerasModel("a-window", (12, 4), (20, 2, 2, 28), (24, 4, 2, 10, 4, 34),
+                    ((5, 6), (9, 0)), gemma_2=(3, 5, 4))
 # fmt: on
+MODELS = GEMMA + GEMMA_2
 UNLIFTED = 1e-9  # what a missing lift leaves; measured
 NEW_TOKENS = 16
-each_model = pytest.mark.parametrize("model", GEMMA, ids=lambda m: m.name)
+each_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 
 
 @each_model
@@ -87,9 +101,11 @@ def test_float64_needs_each_lift(lift: str) -> None:
     assert relative_error(their_logits(GEMMA[0], lift)[real], truth) > UNLIFTED
 
 
-# `generate` takes int((side / patch)²) for the number of patches (pali_gemma_vit.py 518)
+# `generate` takes int((side / patch)²) for the number of patches (pali_gemma_vit.py 520)
 @pytest.mark.parametrize(
-    "model", [m for m in GEMMA if not m.picture[0] % m.picture[1]], ids=lambda m: m.name
+    "model",
+    [m for m in MODELS if not m.picture[0] % m.picture[1]],
+    ids=lambda m: m.name,
 )
 def test_greedy_ids_are_equal(model: KerasModel, tmp_path: Path) -> None:
     inputs = batch(model)
@@ -102,18 +118,56 @@ def test_greedy_ids_are_equal(model: KerasModel, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, their_ids(model, backbone, alone))
 
 
+def test_departure_their_window_cuts_the_prefix_and_looks_ahead(tmp_path: Path) -> None:
+    """keras-hub hides from a prefix, too, what is a window away, on either side.
+
+    transformers windows answers alone (gemma_attention.py 212-236). Given their mask,
+    which differs in the prefix' rows, ours equals theirs.
+    """
+    inputs = batch(WINDOW)
+    with lifted():
+        backbone = keras_backbone(WINDOW, "float64")
+        theirs = keras_taps(WINDOW, backbone, inputs)
+    ours = our_model(write_checkpoint(tmp_path, WINDOW, backbone), "float64")
+    name = "fusion/window_mask"
+    own, their = our_taps(ours, inputs)[name], theirs[name]
+    rows = inputs["attention_mask"] == 1
+    answered = inputs["token_type_ids"] == 1
+    assert np.array_equal(own[:, 0][answered], their[:, 0][answered])
+    assert not np.array_equal(own[:, 0][rows], their[:, 0][rows])
+    found = our_taps(ours, inputs, replaced={name: their})
+    assert off_by_more_than(FLOAT64, found, theirs, inputs) == {}
+
+
+def test_departure_two_of_their_options_do_not_reach_the_blocks() -> None:
+    """`query_head_dim_normalize` and `layer_norm_epsilon` stop on the way.
+
+    The first is given on as True always (gemma_decoder_block.py 68), so that the 28B
+    model, which divides queries by √144, is divided by √128; the second reaches the
+    last norm alone (pali_gemma_backbone.py 183-204).
+    """
+    model, inputs = GEMMA[0], batch(GEMMA[0])
+    options = {"query_head_dim_normalize": False, "layer_norm_epsilon": 1e-2}
+    plain, changed = (
+        keras_taps(model, keras_backbone(model, "float32", **given), inputs)
+        for given in ({}, options)
+    )
+    same = {tap for tap, x in plain.items() if np.array_equal(x, changed[tap])}
+    assert plain.keys() - same == {"decoder/out", "logits"}
+
+
 def test_departure_a_longer_prompt_is_answered_otherwise_in_a_batch() -> None:
     """keras-hub reads what a prompt has more than the shortest once more, causally.
 
     `generate_step` starts all rows at the shortest prompt's end, and a step's mask is
-    causal alone (pali_gemma_causal_lm.py 230-248, pali_gemma_decoder_block.py 108-111).
+    causal alone (pali_gemma_causal_lm.py 252-271, pali_gemma_decoder_block.py 121-124).
     Ours gives a row of a batch the answer that it gets alone.
     """
     rows = ((8, 0), (1, 0))
     model = KerasModel("batch", (12, 4), (20, 2, 2, 28), (24, 4, 2, 10, 3, 34), rows)
     backbone, inputs = keras_backbone(model, "float32"), batch(model)
-    together = their_ids(model, backbone, inputs)
-    alone = their_ids(model, backbone, first_prompt(inputs))
+    together = their_ids(model, backbone, inputs, new=4)
+    alone = their_ids(model, backbone, first_prompt(inputs), new=4)
     assert not np.array_equal(together[:1], alone)
 
 
@@ -123,10 +177,14 @@ def our_model(folder: Path, dtype: str) -> PaliGemma:
     return PaliGemma(config, load_weights(folder, config, dtype))
 
 
-def our_taps(ours: PaliGemma, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Record every tap of one forward pass."""
+def our_taps(
+    ours: PaliGemma,
+    inputs: dict[str, np.ndarray],
+    replaced: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
+    """Record every tap of one forward pass, some of them replaced."""
     tap, found = recorder()
-    ours.logits(**inputs, tap=tap)
+    ours.logits(**inputs, tap=lambda name, x: tap(name, replaced.get(name, x)))
     return found
 
 
@@ -143,11 +201,13 @@ def off_by_more_than(
     inputs: dict[str, np.ndarray],
 ) -> dict[str, float]:
     """Compare what they show, scores where the mask lets them through."""
-    seen = theirs["fusion/mask"]
-    pairs = {tap: (found[tap], x) for tap, x in theirs.items()}
-    for tap, (a, b) in pairs.items():
-        if tap.endswith("scores"):  # padded keys stand at other positions
-            pairs[tap] = (a * seen, b * seen)
+    seen = theirs["fusion/mask"]  # padded keys stand at other positions
+    pairs = {
+        tap: (found[tap] * seen, x * seen)
+        if tap.endswith("scores")
+        else (found[tap], x)
+        for tap, x in theirs.items()
+    }
     errors = tap_errors(
         {tap: a for tap, (a, _) in pairs.items()},
         {tap: b for tap, (_, b) in pairs.items()},
@@ -175,25 +235,18 @@ def first_prompt(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def their_ids(
-    model: KerasModel, backbone: Any, inputs: dict[str, np.ndarray]
+    model: KerasModel,
+    backbone: Any,
+    inputs: dict[str, np.ndarray],
+    new: int = NEW_TOKENS,
 ) -> np.ndarray:
-    """Generate greedily by theirs: the new ids, (B, NEW_TOKENS)."""
+    """Generate greedily by theirs: the new ids, (B, new)."""
     types = np.zeros_like(inputs["input_ids"])
     asked = for_keras(model, inputs | {"token_type_ids": types})
-    room = ((0, 0), (0, NEW_TOKENS))
+    for name in ("token_ids", "padding_mask"):
+        asked[name] = np.pad(asked[name], ((0, 0), (0, new)))
+    del asked["response_mask"]
     causal_lm = keras_hub.models.PaliGemmaCausalLM(None, backbone)
-    out = causal_lm.generate(
-        {
-            "images": asked["images"],
-            "token_ids": np.pad(asked["token_ids"], room),
-            "padding_mask": np.pad(asked["padding_mask"], room),
-        },
-        stop_token_ids=None,
-    )
-    lengths = asked["padding_mask"].sum(1)
-    return np.stack(
-        [
-            row[n : n + NEW_TOKENS]
-            for row, n in zip(np.asarray(out["token_ids"]), lengths, strict=True)
-        ]
-    )
+    ids = np.asarray(causal_lm.generate(asked, stop_token_ids=None)["token_ids"])
+    places = asked["padding_mask"].sum(1)[:, None] + np.arange(new)  # (B, new)
+    return np.take_along_axis(ids, places, axis=1)
