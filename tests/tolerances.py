@@ -13,6 +13,18 @@ ORACLE = 1e-12
 EXERCISE = 1e-12
 SMALLEST_EXERCISE_MISTAKE = 1e-5
 
+# --- the mask decoder against PyTorch's convolutions ----------------------------------
+# Relative to the mask's largest number; mistakes: tests/mask_mistakes.py.
+
+# float64 is held to FLOAT64, below: rounding 1.8e-15. float32: rounding 4.4e-7 (PyTorch's
+# own: 8.8e-7). Smallest mistake in either: a leaky ReLU, 2.6e-2
+FLOAT32_MASKS = 5e-6
+SMALLEST_MASK_MISTAKE = 1e-2
+
+# --- a stretched mask against a second formula of Pillow's bilinear -------------------
+# Relative to the mask's largest number. Rounding: 1.1e-7. Smallest mistake: bicubic, 1.4e-2
+STRETCHED = 1e-6
+
 # --- the whole line against transformers ----------------------------------------------
 # Relative to the tensor's largest value, padded query rows left out. Measured: the
 # largest over the models of tests/parity/random_models.py and of tests/golden; and over
@@ -35,6 +47,16 @@ SMALLEST_MISTAKE_FLOAT32 = 1e-4
 # the logits in float32 may err twice as much as transformers', or so much where that is
 # less. Rounding: 1.4e-6, 0.6 to 1.9 times transformers'. Smallest mistake as above
 FLOAT32_LOGITS = 5e-6
+
+# --- the README's first picture, drawn again from the recorded answer -----------------
+# mean difference in levels of 255. Rounding: 0 with the Pillow that drew it; others may
+# smooth letters or pack a JPEG otherwise. Smallest mistake: one letter another, 0.13
+README_PICTURE = 0.05
+
+# --- the whole line against keras-hub -------------------------------------------------
+# FLOAT64 where its casts are lifted: rounding 1.1e-14, the same smallest mistake,
+# 4.4e-7. FLOAT32_TAPS in float32 on both sides: rounding 3.1e-6, over the models of
+# tests/parity/test_keras_hub.py
 
 # --- a whole checkpoint of real size against transformers -----------------------------
 # every tap, by the dtype that transformers computes in; ours computes in float32
