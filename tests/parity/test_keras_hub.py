@@ -68,7 +68,7 @@ WINDOW = KerasModel("a-window", (12, 4), (20, 2, 2, 28), (24, 4, 2, 10, 4, 34),
                     ((5, 6), (9, 0)), gemma_2=(3, 5, 4))
 # fmt: on
 MODELS = GEMMA + GEMMA_2
-UNLIFTED = 1e-9  # what a missing lift leaves; measured
+UNLIFTED = 1e-9  # what a missing lift leaves; measured 3e-8 to 9e-7, with all 3e-15
 NEW_TOKENS = 16
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 
