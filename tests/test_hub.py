@@ -26,6 +26,7 @@ from numpy_paligemma.checkpoints.hub import (
     checkpoint_folder,
     hub_file,
 )
+from numpy_paligemma.checkpoints.hub_errors import said
 
 EXTRA = ["README.md", "model.bin", "tokenizer.json"]
 LARGE = 24_000_000  # more than the library holds in memory before it writes (10 MiB)
@@ -478,6 +479,20 @@ def test_a_file_with_other_bytes_is_told_and_fetched_anew(
     assert "model.safetensors is not what the hub says it is (SHA-256 " in line
     hub.faults.clear()
     fetched_whole(large)
+
+
+def test_what_is_longer_than_the_file_is_thrown_away(hub: Hub, large: Path) -> None:
+    blobs = Path(constants.HF_HUB_CACHE) / "models--large--model/blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{sha256(large / 'model.safetensors')}.incomplete"
+    part.write_bytes(bytes(LARGE + 5))
+    fetched_whole(large)
+    assert hub.served["model.safetensors"] == LARGE
+
+
+def test_a_link_loses_its_signature_before_it_is_told() -> None:
+    error = ValueError("GET 'https://store/file?signature=secret' failed\nand more")
+    assert said(error) == "GET 'https://store/file' failed"
 
 
 def test_two_that_fetch_the_same_fetch_it_once(hub: Hub, large: Path) -> None:
