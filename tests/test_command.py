@@ -406,7 +406,7 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
         o for action in generate.parser()._actions for o in action.option_strings
     ]
     expected = "--model --image --prompt --max-new-tokens --temperature --top-p --seed "
-    expected += "--device --dtype --no-sample --revision -h --help"
+    expected += "--device --dtype --no-sample --revision --token -h --help"
     assert sorted(options) == sorted(expected.split())
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(options)
     for absent in ["--draw", "--json", "int8", "trace", "batch"]:
