@@ -324,6 +324,16 @@ def test_a_token_opens_a_gated_model_and_is_shown_to_the_hub_alone(
     assert not hub.tokens_at_store
 
 
+def test_a_private_model_is_seen_with_its_token_alone(hub: Hub, tmp_path: Path) -> None:
+    branch = add_branch(hub, "bfloat16", tmp_path)
+    repo = hub.repositories["some/model"]
+    repo.private, repo.members = True, {"hf_member"}
+    line = told("some/model", token="hf_stranger")
+    assert line.startswith("some/model: the hub has no such repository for you; log in")
+    folder = checkpoint_folder("some/model", token="hf_member")
+    assert folder.name == commit_of(branch)
+
+
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
