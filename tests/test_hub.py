@@ -179,6 +179,8 @@ def test_wider_dtypes_take_the_main_branch(
     add_branch(hub, "bfloat16", tmp_path)
     folder = checkpoint_folder("some/model", dtype=dtype)
     assert not (folder / "generation_config.json").exists()
+    load_hf_model("some/model", device="cpu", dtype=dtype)
+    assert [*folder.parent.iterdir()] == [folder]
 
 
 def test_a_revision_that_is_asked_for_is_taken(
