@@ -49,10 +49,14 @@ class Fault:
 
 @dataclass
 class Repository:
-    """Branches, each a folder of files; gated ones open to some tokens alone."""
+    """Branches, each a folder of files; open to all, or to some tokens alone.
+
+    Gated, its files are refused to others; private, that there is one.
+    """
 
     branches: dict[str, Path]
     members: set[str] | None = None
+    private: bool = False
     dtypes: dict[str, str] = field(default_factory=dict)  # what the hub says is in them
     sizes: dict[str, int] = field(default_factory=dict)  # what it says falsely
 
@@ -195,6 +199,8 @@ class Pages(_Handler):
         )
         repo = self.hub.repositories.get(found[1]) if found else None
         if found is None or repo is None or self.token not in {"", *self.hub.tokens}:
+            return self.refuse_stranger()
+        if repo.private and self.token not in (repo.members or ()):
             return self.refuse_stranger()
         if found[2]:
             return self.send_branches(repo)

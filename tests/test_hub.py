@@ -26,6 +26,7 @@ from numpy_paligemma.checkpoints.hub import (
     checkpoint_folder,
     hub_file,
 )
+from numpy_paligemma.checkpoints.hub_errors import said
 
 EXTRA = ["README.md", "model.bin", "tokenizer.json"]
 LARGE = 24_000_000  # more than the library holds in memory before it writes (10 MiB)
@@ -178,6 +179,8 @@ def test_wider_dtypes_take_the_main_branch(
     add_branch(hub, "bfloat16", tmp_path)
     folder = checkpoint_folder("some/model", dtype=dtype)
     assert not (folder / "generation_config.json").exists()
+    load_hf_model("some/model", device="cpu", dtype=dtype)
+    assert [*folder.parent.iterdir()] == [folder]
 
 
 def test_a_revision_that_is_asked_for_is_taken(
@@ -321,6 +324,16 @@ def test_a_token_opens_a_gated_model_and_is_shown_to_the_hub_alone(
     assert checkpoint_folder("gated/model", **options).is_dir()
     assert hub.served
     assert not hub.tokens_at_store
+
+
+def test_a_private_model_is_seen_with_its_token_alone(hub: Hub, tmp_path: Path) -> None:
+    branch = add_branch(hub, "bfloat16", tmp_path)
+    repo = hub.repositories["some/model"]
+    repo.private, repo.members = True, {"hf_member"}
+    line = told("some/model", token="hf_stranger")
+    assert line.startswith("some/model: the hub has no such repository for you; log in")
+    folder = checkpoint_folder("some/model", token="hf_member")
+    assert folder.name == commit_of(branch)
 
 
 @pytest.mark.parametrize(
@@ -478,6 +491,20 @@ def test_a_file_with_other_bytes_is_told_and_fetched_anew(
     assert "model.safetensors is not what the hub says it is (SHA-256 " in line
     hub.faults.clear()
     fetched_whole(large)
+
+
+def test_what_is_longer_than_the_file_is_thrown_away(hub: Hub, large: Path) -> None:
+    blobs = Path(constants.HF_HUB_CACHE) / "models--large--model/blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{sha256(large / 'model.safetensors')}.incomplete"
+    part.write_bytes(bytes(LARGE + 5))
+    fetched_whole(large)
+    assert hub.served["model.safetensors"] == LARGE
+
+
+def test_a_link_loses_its_signature_before_it_is_told() -> None:
+    error = ValueError("GET 'https://store/file?signature=secret' failed\nand more")
+    assert said(error) == "GET 'https://store/file' failed"
 
 
 def test_two_that_fetch_the_same_fetch_it_once(hub: Hub, large: Path) -> None:

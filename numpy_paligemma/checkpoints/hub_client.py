@@ -177,7 +177,9 @@ class Repository:
         url = hf_hub_url(self.name, name, repo_type=self.kind, revision=commit)
         headers = build_hf_headers(token=self.token) | {"Accept-Encoding": "identity"}
         while True:
-            before = _size(part)
+            if (before := _size(part)) > file.size:
+                part.unlink()  # of a file that the hub said was longer
+                before = 0
             try:
                 with part.open("ab") as end:
                     http_get(
@@ -190,8 +192,6 @@ class Repository:
                     )
             except Exception:
                 come = _size(part)
-                if come > file.size:
-                    part.unlink()
                 if come - before < PROGRESS or come >= file.size:
                     raise
             else:
