@@ -297,7 +297,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a damaged tokenizer": (
         lambda f: (f / "tokenizer.model").write_text("<html>"),
-        r"tokenizer\.model is not a sentencepiece model, or damaged; download it again",
+        r"tokenizer\.model: expected a tokenizer, but it is a web page; download it again",
     ),
     "no image settings": (
         lambda f: (f / "preprocessor_config.json").unlink(),
@@ -305,15 +305,15 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights that are NaN": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.nan)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds NaN; download it",
     ),
     "weights that are infinite": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.inf)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds infinity; download it",
     ),
     "weights near the end of float32": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), 3e38)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        "the logits are not finite, though no tensor is NaN, infinite or all zeros",
     ),
 }
 

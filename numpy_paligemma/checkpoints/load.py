@@ -56,7 +56,7 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
         one message, before any of the bytes is read. Also if a name is there twice, or
         a number is too large for float16.
     """
-    tensors = _by_published_name(folder)
+    tensors = published_tensors(folder)
     blocks = c.vision.depth + c.text.depth
     if blocks > len(tensors):
         msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
@@ -67,7 +67,7 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
 
 
-def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
+def published_tensors(folder: Path) -> dict[str, StoredTensor]:
     """List the folder's tensors by published name, those that we leave out taken off."""
     listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
     twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]

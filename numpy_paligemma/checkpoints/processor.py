@@ -1,12 +1,13 @@
 """A checkpoint's files about input into a `PaliGemmaProcessor`."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from numpy_paligemma.checkpoints.config import read_json
+from numpy_paligemma.checkpoints.vocabulary import open_tokenizer
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.inputs.settings import image_settings_from
-from numpy_paligemma.inputs.tokenizer import Tokenizer
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 
@@ -26,27 +27,18 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     ValueError
         If a file is missing or broken, or asks for what the model does not take.
     """
-    vocabulary = folder / "tokenizer.model"
-    tokenizer = Tokenizer(vocabulary, c.image_token_id)
+    tokenizer = open_tokenizer(folder / "tokenizer.model", c)
     path, fields = _image_fields(folder)
     settings = image_settings_from(fields)
     length = fields.get("image_seq_length", c.vision.patches)
     pairs = [
         (f"{path}: size", settings.size, "image_size", c.vision.image_size),
         (f"{path}: image_seq_length", length, "patches a picture", c.vision.patches),
-        (f"{vocabulary}: <bos>", tokenizer.bos_token_id, "bos", c.bos_token_id),
-        (f"{vocabulary}: <pad>", tokenizer.pad_token_id, "pad", c.pad_token_id),
     ]
     for where, found, field, wanted in pairs:
         if found != wanted:
             msg = f"{where} {found}, but by config.json {field} is {wanted}; "
             raise ValueError(msg + "the two files are of different checkpoints")
-    if tokenizer.pieces > c.text.vocab_size:
-        msg = (
-            f"{vocabulary}: {tokenizer.pieces} pieces, but by config.json the embedding "
-            f"has {c.text.vocab_size} rows; the two are of different checkpoints"
-        )
-        raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)
 
 
@@ -56,7 +48,7 @@ def _image_fields(folder: Path) -> tuple[Path, dict[str, Any]]:
         folder / "preprocessor_config.json",
         folder / "processor_config.json",
     )
-    if path.is_file() or not together.is_file():
+    if lexists(path) or not lexists(together):
         return path, read_json(path)
     fields = read_json(together).get("image_processor", {})
     if not isinstance(fields, dict):
