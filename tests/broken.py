@@ -32,6 +32,9 @@ EMBEDDING = "language_model.model.embed_tokens.weight"
 Q = "language_model.model.layers.1.self_attn.q_proj.weight"
 GAIN = "language_model.model.norm.weight"
 EYE_Q = "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight"
+GEMMA_2_NORM = "language_model.model.layers.{}.{}_feedforward_layernorm.weight"
+NORMS = [(i, at) for i in range(3) for at in ["pre", "post"]]
+GEMMA_2_TEXT = {"model_type": "gemma2", "sliding_window": 5}
 LFS = b"""\
 version https://git-lfs.github.com/spec/v1
 oid sha256:8986bb4f423f07f8c7f70d0dbe3526fb2316056c17bae71b1ea975e77a168fc6
@@ -190,6 +193,32 @@ def twice_in_the_header(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(data[:8] + header + data[8 + length :])
 
 
+def second_family(folder: Path) -> Path:
+    """Make a good PaliGemma 2 of the folder: four norms a block, caps, a window."""
+    gains = {GEMMA_2_NORM.format(i, at): random_tensors()[GAIN] for i, at in NORMS}
+    rewrite(**{name: stored(x) for name, x in gains.items()})(folder)
+    write_config(folder, text_config=GEMMA_2_TEXT)
+    return folder
+
+
+def second(**changes: Stored | None) -> Break:
+    """Make a break of a PaliGemma 2's tensors."""
+
+    def run(folder: Path) -> None:
+        gains = {GEMMA_2_NORM.format(i, at): random_tensors()[GAIN] for i, at in NORMS}
+        tensors = {name: stored(x) for name, x in gains.items()}
+        rewrite(**tensors | changes)(second_family(folder))
+
+    return run
+
+
+def second_text(**fields: Any) -> Break:
+    """Make a break of a PaliGemma 2's `text_config`."""
+    return lambda folder: write_config(
+        second_family(folder), text_config=GEMMA_2_TEXT | fields
+    )
+
+
 def both_kinds(folder: Path) -> None:
     """Leave one file and shards in a folder: either may be meant."""
     single = (folder / WEIGHTS).read_bytes()
@@ -330,18 +359,6 @@ TENSORS: dict[str, tuple[Break, str]] = {
         f"{EMBEDDING} there more than once, under names that mean the same",
     ),
     "one name twice": (twice_in_the_header, rf"model\.safetensors: .*{again}"),
-    "PaliGemma 2's norms": (
-        rewrite(
-            **{
-                f"language_model.model.layers.{i}.{at}_feedforward_layernorm.weight": (
-                    stored(np.ones(10))
-                )
-                for i in range(3)
-                for at in ["pre", "post"]
-            }
-        ),
-        r"6 unexpected \(.*_feedforward_layernorm",
-    ),
     "8 bits, quantized": (
         rewrite(
             **{
@@ -749,6 +766,59 @@ INPUTS: dict[str, tuple[Break, str]] = {
     },
 }
 
+FAMILIES: dict[str, tuple[Break, str]] = {
+    "PaliGemma 1's config on PaliGemma 2's tensors": (
+        lambda f: write_config(second_family(f)),
+        "config.json is of a PaliGemma 1, the tensors are of a PaliGemma 2",
+    ),
+    "PaliGemma 2's config on PaliGemma 1's tensors": (
+        text(model_type="gemma2"),
+        "config.json is of a PaliGemma 2, the tensors are of a PaliGemma 1",
+    ),
+    "a norm less": (
+        second(**{GEMMA_2_NORM.format(1, "post"): None}),
+        r"1 missing \(.*layers\.1\.post_feedforward_layernorm",
+    ),
+    "the norms of one block less": (
+        second(**{GEMMA_2_NORM.format(2, at): None for at in ["pre", "post"]}),
+        r"2 missing \(.*layers\.2\.pre_feedforward_layernorm",
+    ),
+    "the first family's bend": (
+        second_text(hidden_activation="relu"),
+        "hidden_activation: expected",
+    ),
+    "a window in words": (
+        second_text(sliding_window="all"),
+        "sliding_window: expected",
+    ),
+    "kinds of one layer": (
+        second_text(layer_types=["full_attention"]),
+        "layer_types: expected 3 of",
+    ),
+    "an unknown kind of layer": (
+        second_text(layer_types=["full_attention", "mamba", "full_attention"]),
+        "layer_types: expected 3 of",
+    ),
+    **{
+        f"{name} {value!r}": (
+            second_text(**{name: value}),
+            f"text_config.{name}: expected a number above 0",
+        )
+        for name in [
+            *["query_pre_attn_scalar", "attn_logit_softcapping"],
+            *["final_logit_softcapping", "sliding_window"],
+        ]
+        for value in [0, -1, "50", True, [], 2**31, float("nan"), 10**400]
+    },
+    **{
+        f"{value} in a norm": (
+            second(**{GEMMA_2_NORM.format(1, "post"): stored(np.full(10, value))}),
+            r"layers\.1\.post_feedforward_layernorm\.weight holds ",
+        )
+        for value in [np.nan, np.inf]
+    },
+}
+
 BROKEN = {
     f"{kind}: {case}": broken
     for kind, cases in {
@@ -757,6 +827,7 @@ BROKEN = {
         "shards": SHARDS,
         "config": CONFIGS,
         "inputs": INPUTS,
+        "families": FAMILIES,
     }.items()
     for case, broken in cases.items()
 }

@@ -265,7 +265,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "paligemma 2": (
         lambda f: write_config(f, text_config={"model_type": "gemma2"}),
-        r'config\.json: text_config\.model_type: expected "gemma", found "gemma2"',
+        r"config\.json is of a PaliGemma 2, the tensors are of a PaliGemma 1; take both",
     ),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),

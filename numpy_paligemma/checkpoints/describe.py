@@ -15,6 +15,7 @@ from pathlib import Path
 
 from numpy_paligemma.checkpoints.config import read_config, read_json
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
+from numpy_paligemma.checkpoints.names import FAMILIES
 from numpy_paligemma.checkpoints.safetensors import INDEX, SINGLE, list_tensors
 from numpy_paligemma.checkpoints.sizes import Parameters, count_parameters
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig
@@ -101,7 +102,7 @@ def describe(folder: Path, model: str) -> Description:
 
 def family_of(c: TextConfig) -> str:
     """Name the family that a decoder belongs to."""
-    return "PaliGemma 1" if c.depth else UNKNOWN
+    return FAMILIES[c.post_norms]
 
 
 def _size(c: TextConfig, parameters: Parameters) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.arrays.matrix import TILE_NUMBERS
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
-from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD, PROJECTOR, VISION
+from numpy_paligemma.checkpoints.names import EMBEDDING, PROJECTOR, VISION
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 SINGLE, DOUBLE = 4, 8  # bytes of a float32, a float64

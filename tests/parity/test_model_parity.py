@@ -11,7 +11,15 @@ from tolerances import FLOAT32_LOGITS, FLOAT32_TAPS, FLOAT64, relative_error
 pytest.importorskip("transformers")
 
 import torch
-from random_models import FIRST_WORD, MODELS, NEWLINE, PAD, Row, batch
+from random_models import (
+    FIRST_WORD,
+    GEMMA_2_MODELS,
+    MODELS,
+    NEWLINE,
+    PAD,
+    Row,
+    batch,
+)
 from their_taps import their_logits
 
 from numpy_paligemma.checkpoints.taps import every_tap
@@ -27,7 +35,7 @@ NO_END = 10_000  # an end token that no model has
 NO_IMAGE_ID = 17  # below this no model has its <image> id
 
 
-@pytest.fixture(params=MODELS, ids=lambda m: m.name)
+@pytest.fixture(params=MODELS + GEMMA_2_MODELS, ids=lambda m: m.name)
 def pair(request: pytest.FixtureRequest, make_pair: Any) -> Any:
     return make_pair(request.param)
 
