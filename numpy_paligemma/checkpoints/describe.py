@@ -108,7 +108,9 @@ def family_of(c: TextConfig) -> str:
 def _size(c: TextConfig, parameters: Parameters) -> str:
     """Name the size as the published names do, or else count."""
     published = SIZES.get((family_of(c), c.depth, c.width))
-    return published or f"{parameters.total / 1e6:.3g} million parameters"
+    millions = f"{parameters.total / 1e6:.3g} million parameters"
+    few = f"{parameters.total:,} parameters"
+    return published or (millions if parameters.total >= 10**6 else few)
 
 
 def _kind(folder: Path, model: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 
 SINGLE, DOUBLE = 4, 8  # bytes of a float32, a float64
 # arrays of the largest kind that are alive at once, counted in the formulas
-SCORES, HIDDEN, STREAMS = 3, 4, 10
+SCORES, HIDDEN, STREAMS, PICTURES = 3, 5, 10, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,8 @@ def _largest_activations(c: PaliGemmaConfig, tokens: int) -> int:
     """Count the numbers alive at the widest place of either tower.
 
     That is where probabilities are made of scores, (N, T, T), or where the MLP bends
-    its hidden layer, (T, F); around it a few arrays as wide as the residual stream.
+    its hidden layer, (T, F); around it a few arrays as wide as the residual stream, and
+    the picture.
     The whole answer is taken for prefix here: it is the longest that can be asked.
     """
     P = c.vision.patches
@@ -124,4 +125,5 @@ def _largest_activations(c: PaliGemmaConfig, tokens: int) -> int:
     eye += STREAMS * P * c.vision.width
     text = max(SCORES * c.text.heads * tokens**2, HIDDEN * tokens * c.text.mlp_width)
     text += STREAMS * tokens * c.text.width
-    return max(eye, text)
+    picture = c.vision.channels * c.vision.image_size**2
+    return max(eye, text) + PICTURES * picture
