@@ -104,7 +104,8 @@ def _cached_passes(
     pixels = pixels.astype(w.projector.bias.dtype)
 
     tap, found = recorder()
-    start = (ids[:, :prompt], pixels, real[:, :prompt])
+    soft = pipeline.encode_images(pixels, w, c)
+    start = (ids[:, :prompt], soft, real[:, :prompt])
     pipeline.prefill(*start, w, c, caches, tap=tap)
     yield "prefill", 0, prompt, found
     for t in range(prompt, ids.shape[1]):

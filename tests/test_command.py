@@ -414,10 +414,14 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_the_summary_names_the_two_commands(command: Command, word: str) -> None:
+def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
-    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {"generate", "demo"}
+    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "generate",
+        "demo",
+        "info",
+    }
 
 
 def test_nothing_at_all_is_a_usage_error(command: Command) -> None:

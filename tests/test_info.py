@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_command import process
 from test_config import published, published_2
 from test_names import LAYOUTS
 from tiny import random_tensors, write_checkpoint, write_shards
@@ -231,6 +232,8 @@ NAMES = {
     "google/paligemma2-28b-pt-896": "pt",
     "google/paligemma2-10b-ft-docci-448": "ft",
     "me/my-own-finetune": "unknown",
+    "me/paligemma-3b-pt-224-receipts": "unknown",
+    "google/paligemma-3b-ft-nlvr2-448": "ft",
 }
 
 
@@ -288,9 +291,11 @@ def test_an_index_alone_tells_what_it_can(tmp_path: Path, info: Told) -> None:
     listed = json.loads(index.read_text(encoding="utf-8"))
     index.write_text(json.dumps(listed | {"metadata": {"total_size": 5_846_932_960}}))
     told = info(folder)
-    assert f"{len(random_tensors())} tensors in 3 files" in told
+    assert f"{len(random_tensors())} tensors in 3 files, 3 of them not here\n" in told
     assert "5,846,932,960 bytes (5.85 GB)\n" in told
-    index.write_text(json.dumps({"weight_map": {"a": "b"}}))
+    index.write_text(json.dumps({"weight_map": {"a": "b.safetensors"}}))
+    assert "1 tensors in 1 file, 1 of them not here" in info(folder)
+    index.write_text(json.dumps({"weight_map": ["a"]}))
     assert main(["info", str(folder)]) == 1
 
 
@@ -302,6 +307,26 @@ def test_files_that_hold_other_numbers_than_the_config_asks_for_are_noted(
     told = info(write_checkpoint(tmp_path / "x", tensors))
     total = sum(x.size for x in tensors.values())
     assert f"the files hold {total:,} numbers, config.json asks for" in told
+
+
+def test_a_hub_name_is_told_without_its_weights(tmp_path: Path) -> None:
+    """Offline, out of a cache that holds the small files alone."""
+    repository = tmp_path / "hub/models--google--paligemma-3b-pt-224"
+    snapshot = configured(repository / "snapshots" / ("1a" * 20), published(224))
+    of = {"vision_tower.vision_model.x": "model-00001-of-00003.safetensors"}
+    index = {"metadata": {"total_size": 11_693_865_920}, "weight_map": of}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("1a" * 20)
+    name = "google/paligemma-3b-pt-224"
+    with process("info", name, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)) as asking:
+        out, err = asking.communicate(timeout=60)
+    told = out.decode()
+    assert (asking.returncode, err) == (0, b"")
+    assert told.startswith(f"{name}\n  family        PaliGemma 1, 3B\n")
+    assert "kind          pt (its name is paligemma-3b-pt-224)" in told
+    assert "11,693,865,920 bytes (11.7 GB)" in told
+    assert "note: a pt checkpoint expects a task" in told
 
 
 # --- the command ----------------------------------------------------------------------

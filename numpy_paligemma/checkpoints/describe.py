@@ -16,7 +16,12 @@ from pathlib import Path
 from numpy_paligemma.checkpoints.config import read_config, read_json
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.names import FAMILIES
-from numpy_paligemma.checkpoints.safetensors import INDEX, SINGLE, list_tensors
+from numpy_paligemma.checkpoints.safetensors import (
+    INDEX,
+    SINGLE,
+    list_tensors,
+    read_index,
+)
 from numpy_paligemma.checkpoints.sizes import Parameters, count_parameters
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig
 
@@ -28,7 +33,8 @@ SIZES = {
     ("PaliGemma 2", 42, 3584): "10B",
     ("PaliGemma 2", 46, 4608): "28B",
 }
-NAME = re.compile(r"paligemma2?-\d+b-(pt|mix|ft)-[\w-]+")
+# a published name to its end: what goes on behind it is somebody's fine-tune
+NAME = re.compile(r"(?:^|/|--)(paligemma2?-\d+b-(pt|mix|ft)-(?:[a-z0-9-]+-)?\d{3})$")
 # how the published model cards begin to say it
 CARD = (
     (re.compile(r"weights, pre-?trained with", re.IGNORECASE), "pt"),
@@ -49,11 +55,12 @@ class Files:
     """What lies on the disk."""
 
     names: tuple[str, ...]
-    bytes: int
+    bytes: int | None  # None where no header and no index tells
     tensors: int
     dtypes: tuple[str, ...]  # as safetensors spells them, the commonest first
     layout: str
     numbers: int | None  # None where the headers are not here
+    absent: int = 0  # files that are named and not here
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ def _kind(folder: Path, model: str) -> tuple[str, str]:
     # the hub's cache: models--google--paligemma-3b-pt-224/snapshots/<commit>
     for name in [model, *reversed(folder.resolve().parts)]:
         if found := NAME.search(name):
-            return found[1], f"its name is {found[0]}"
+            return found[2], f"its name is {found[1]}"
     card = folder / "README.md"
     if card.is_file():
         with card.open(encoding="utf-8", errors="replace") as file:
@@ -137,8 +144,8 @@ def _kind(folder: Path, model: str) -> tuple[str, str]:
 def _files(folder: Path) -> Files | None:
     """List the weights: from their headers, or from an index without its shards."""
     index = folder / INDEX
-    if lexists(index) and not any(folder.glob("*.safetensors")):
-        return _indexed(index)
+    if lexists(index) and (listed := _indexed(index)).absent:
+        return listed
     if not lexists(index) and not lexists(folder / SINGLE):
         return None
     tensors = list_tensors(folder)
@@ -157,15 +164,13 @@ def _files(folder: Path) -> Files | None:
 
 def _indexed(path: Path) -> Files:
     """Tell what an index says of shards that are elsewhere."""
-    index = read_json(path)
-    shard_of, metadata = index.get("weight_map"), index.get("metadata")
+    shard_of = read_index(path)
+    metadata = read_json(path).get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if not isinstance(shard_of, dict) or type(size) is not int:
-        msg = f"{path}: expected a weight_map and a total_size; download it again"
-        raise ValueError(msg)
-    shards = {str(name) for name in shard_of.values()}
-    names = tuple(sorted(shards))
-    return Files(names, size, len(shard_of), (), _layout(shard_of), None)
+    names = tuple(sorted({*shard_of.values()}))
+    absent = sum(not lexists(path.parent / name) for name in names)
+    known = size if isinstance(size, int) else None
+    return Files(names, known, len(shard_of), (), _layout(shard_of), None, absent)
 
 
 def _layout(names: Iterable[str]) -> str:

@@ -108,8 +108,8 @@ def list_file(path: Path) -> list[StoredTensor]:
     ]
 
 
-def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
-    """List all shards' tensors, and hold the index against what is in them."""
+def read_index(index: Path) -> dict[str, str]:
+    """Read which tensor lies in which shard; ValueError if the file does not say it."""
     shard_of = read_json(index).get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
         msg = f"{index}: expected a weight_map of tensors and files; download it again"
@@ -118,6 +118,12 @@ def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
         if not _is_beside(shard):
             msg = f"{index}: weight_map: expected names of .safetensors files beside it"
             raise ValueError(msg + f", found {shorten(shard)}")
+    return shard_of
+
+
+def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
+    """List all shards' tensors, and hold the index against what is in them."""
+    shard_of = read_index(index)
     shards = sorted(set(shard_of.values()))
     gone = [name for name in shards if not os.path.lexists(folder / name)]
     if gone:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numpy_paligemma.checkpoints.describe import Description, describe
-from numpy_paligemma.checkpoints.hub import checkpoint_folder
+from numpy_paligemma.checkpoints.outline import outline_folder
 from numpy_paligemma.checkpoints.prompts import Prompt, prompts_of
 from numpy_paligemma.checkpoints.sizes import Bill, memory_bills
 
@@ -26,7 +26,7 @@ TASKS = (
 def run(argv: Sequence[str]) -> None:
     """Say what a checkpoint is."""
     args = parser().parse_args(argv)
-    folder = checkpoint_folder(args.model, revision=args.revision)
+    folder = outline_folder(args.model, revision=args.revision)
     about = describe(folder, args.model)
     prompts = prompts_of(folder, about.kind)
     tokens = args.tokens or about.config.vision.patches + ANSWER_TOKENS
@@ -110,12 +110,15 @@ def _file_lines(about: Description) -> Iterable[str]:
     """Write what lies on the disk."""
     files = about.files
     if files is None:
-        yield from _row("files", "no weights here; sizes are those of config.json")
+        yield from _row("files", "no list of them here; sizes are those of config.json")
         return
     many = "1 file" if len(files.names) == 1 else f"{len(files.names)} files"
-    yield from _row("weights", f"{files.tensors} tensors in {many}")
+    absent = f", {files.absent} of them not here" if files.absent else ""
+    yield from _row("weights", f"{files.tensors} tensors in {many}{absent}")
     dtypes = f", {' and '.join(files.dtypes)}" if files.dtypes else ""
-    yield from _row("size", f"{files.bytes:,} bytes ({_bytes(files.bytes)}){dtypes}")
+    if files.bytes is not None:
+        size = f"{files.bytes:,} bytes ({_bytes(files.bytes)}){dtypes}"
+        yield from _row("size", size)
     yield from _row("names", files.layout)
     if files.numbers not in {None, about.parameters.total}:
         yield from _row(

@@ -103,7 +103,7 @@ def logits_everywhere(
 
 def prefill(
     ids: np.ndarray,
-    pixels: np.ndarray,
+    soft: np.ndarray,
     attention_mask: np.ndarray,
     w: PaliGemmaWeights,
     c: PaliGemmaConfig,
@@ -113,10 +113,11 @@ def prefill(
 ) -> np.ndarray:
     """Read picture and prompt, fill the caches: logits of the first new token, (B, V).
 
-    Arguments as `logits_everywhere`; the prompts are padded on the left, so that the
-    last position is everyone's newline.
+    Arguments as `logits_everywhere`, but the pictures as `encode_images` has seen them,
+    (pictures, P, D): one look does for many prompts. The prompts are padded on the
+    left, so that the last position is everyone's newline.
     """
-    x = embed_prompt(ids, encode_images(pixels, w, c, tap=tap), w, c, tap=tap)
+    x = embed_prompt(ids, soft, w, c, tap=tap)
     mask = key_mask(
         attention_mask, like=x
     )  # a prefix sees all of itself, window or not
