@@ -226,6 +226,13 @@ def both_kinds(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(single)
 
 
+def hollow(folder: Path) -> None:
+    """Leave zeros where a download that had taken all its room had not come yet."""
+    data = (folder / WEIGHTS).read_bytes()
+    half = len(data) // 2
+    (folder / WEIGHTS).write_bytes(data[:half] + bytes(len(data) - half))
+
+
 def duplicated(folder: Path) -> None:
     """Put a tensor of the first shard into the second too."""
     of = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
@@ -280,6 +287,10 @@ WEIGHT_FILES: dict[str, tuple[Break, str]] = {
     "twice in one file": (
         lambda f: append(WEIGHTS, (f / WEIGHTS).read_bytes())(f),
         whole + f".*; {again}",
+    ),
+    "zeros from the middle on": (
+        hollow,
+        r"model\.safetensors: .* is all zeros, as in an unfinished download",
     ),
     "zeros alone": (
         put(WEIGHTS, bytes(5000)),
@@ -393,11 +404,15 @@ TENSORS: dict[str, tuple[Break, str]] = {
     ),
     "numbers near the end of float32": (
         other(EMBEDDING, lambda x: np.full_like(x, 3e38)),
-        "the logits are not finite, though no tensor is",
+        "the logits are not finite, and no tensor of the files is to blame: .*float64",
     ),
     "an embedding of zeros": (
         other(EMBEDDING, np.zeros_like),
         rf"model\.safetensors: {EMBEDDING} is all zeros",
+    ),
+    "a matrix of zeros": (
+        other(Q, np.zeros_like),
+        rf"model\.safetensors: {Q} is all zeros, as in an unfinished download",
     ),
 }
 

@@ -19,6 +19,7 @@ from broken import (
     BROKEN,
     EMBEDDING,
     EYE_Q,
+    GAIN,
     WEIGHTS,
     Break,
     Q,
@@ -197,9 +198,10 @@ UNDETECTABLE: dict[str, Break] = {
         **{Q: stored(random_tensors()[Q.replace(".1.", ".2.")])},
         **{Q.replace(".1.", ".2."): stored(random_tensors()[Q])},
     ),
-    "a matrix is zeros, and others are not: pruned models have such": other(
-        Q, np.zeros_like
+    "half of a matrix is zeros: some rows of real ones are": other(
+        Q, lambda x: x * (np.arange(24) < 13)[:, None]
     ),
+    "a gain or a bias is zeros: untrained ones are": other(GAIN, np.zeros_like),
     "heads and head size are exchanged: only their products have a shape": text(
         num_attention_heads=6, num_key_value_heads=3, head_dim=4
     ),

@@ -56,7 +56,7 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     ValueError
         If anything is missing, unexpected, or of another shape or dtype: all of it in
         one message, before any of the bytes is read. Also if a name is there twice, or
-        a number is too large for float16.
+        a number is too large for float16, or a matrix is all zeros.
     """
     tensors = published_tensors(folder)
     blocks = c.vision.depth + c.text.depth
@@ -168,6 +168,7 @@ class _Reader:
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """Read a matrix, held as asked."""
         stored = self.tensors[name].read().reshape(shape[0], -1)
+        _refuse_zeros(self.tensors[name], stored)
         return hold_matrix(stored, self.dtype)
 
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -179,3 +180,14 @@ def _some(names: list[str]) -> str:
     """Name a few and count the rest."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def _refuse_zeros(tensor: StoredTensor, rows: np.ndarray) -> None:
+    """Refuse a matrix of zeros, the hole that an unfinished download leaves.
+
+    Three rows are looked at, and all of them only where those are zeros.
+    """
+    few = rows[[0, len(rows) // 2, -1]]
+    if not few.any() and not rows.any():
+        msg = f"{tensor.path}: {tensor.name} is all zeros, as in an unfinished download"
+        raise ValueError(msg + "; download it again")
