@@ -265,7 +265,7 @@ def load_hf_model(
         raise ValueError(msg)
     device = choose_device(device)
     folder = checkpoint_folder(
-        str(model), revision=revision, token=token, cache_dir=cache_dir
+        str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
     config = read_config(folder)
     processor = load_processor(folder, config)

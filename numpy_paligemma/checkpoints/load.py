@@ -6,6 +6,7 @@ wrong; then with a `take` that reads.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy_paligemma.checkpoints.names import (
 )
 from numpy_paligemma.checkpoints.safetensors import (
     DTYPES,
+    PLAIN_NAMES,
     StoredTensor,
     list_tensors,
 )
@@ -33,6 +35,7 @@ from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 log = logging.getLogger(__name__)
+NOTED_SECONDS = 1.0  # what takes longer to convert is worth a line
 SHOWN = 5  # names of one kind in a message; the rest are counted
 
 
@@ -67,7 +70,10 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(folder)
-    return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
+    reader = _Reader(tensors, dtype)
+    weights = paligemma_weights(reader, c, tied=_is_tied(tensors))
+    reader.tell()
+    return weights
 
 
 def _require_one_family(
@@ -164,16 +170,36 @@ class _Reader:
     def __init__(self, tensors: Mapping[str, StoredTensor], dtype: str) -> None:
         self.tensors = tensors
         self.dtype = dtype
+        self.converted: Counter[str] = Counter()  # matrices, by the file's dtype
+        self.seconds = 0.0
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """Read a matrix, held as asked."""
-        stored = self.tensors[name].read().reshape(shape[0], -1)
-        _refuse_zeros(self.tensors[name], stored)
-        return hold_matrix(stored, self.dtype)
+        began = time.perf_counter()
+        stored = self.tensors[name]
+        rows = stored.read().reshape(shape[0], -1)
+        _refuse_zeros(stored, rows)
+        held = hold_matrix(rows, self.dtype)
+        if (found := PLAIN_NAMES[stored.dtype]) != self.dtype:
+            self.converted[found] += 1
+            self.seconds += time.perf_counter() - began
+        return held
 
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read a small tensor, in the dtype of the arithmetic."""
         return hold_vector(self.tensors[name].read().reshape(shape), self.dtype)
+
+    def tell(self) -> None:
+        """Tell what is held otherwise than the file has it, and what that took."""
+        if self.converted:
+            log.log(
+                logging.INFO if self.seconds >= NOTED_SECONDS else logging.DEBUG,
+                "converted %d matrices from %s to %s in %.1f s",
+                self.converted.total(),
+                " and ".join(self.converted),
+                self.dtype,
+                self.seconds,
+            )
 
 
 def _some(names: list[str]) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from numpy_paligemma.checkpoints.hub import (
     MINIATURE,
-    HubError,
     checkpoint_folder,
     hub_file,
 )
+from numpy_paligemma.checkpoints.hub_errors import HubError
 from numpy_paligemma.checkpoints.safetensors import INDEX
 
 CONFIG = "config.json"

@@ -25,6 +25,7 @@ INDEX = "model.safetensors.index.json"
 # what else a folder may hold where weights were expected: named in the message
 LOOKALIKES = ("*.safetensors*", "*.part", "*.incomplete", "*.bin", "*.gguf", "*.npz")
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it
 
 

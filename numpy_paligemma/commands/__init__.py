@@ -21,13 +21,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
-       numpy-paligemma demo
+       numpy-paligemma demo [--draw OUT.png]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
 
   generate   answer a prompt about a picture (the word may be left out)
   info       what a checkpoint is, and what it costs to run
-  demo       caption the sample picture with the bundled miniature
+  demo       tell what the sample picture shows, and where, with the bundled miniature
 
 numpy-paligemma generate --help lists the options, --version says which this is.
 """

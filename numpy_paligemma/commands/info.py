@@ -10,12 +10,12 @@ from typing import Any
 from numpy_paligemma.checkpoints.describe import Description, describe
 from numpy_paligemma.checkpoints.outline import outline_folder
 from numpy_paligemma.checkpoints.prompts import Prompt, prompts_of
+from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 from numpy_paligemma.checkpoints.sizes import Bill, memory_bills
 
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 WIDTH = 79
 LABEL = 13  # letters of the left column
-HELD_AS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 ANSWER_TOKENS = 100  # generate's own default
 TASKS = (
     "a pt checkpoint expects a task, such as caption en, answer en what is this?, "
@@ -100,7 +100,7 @@ def _notes(about: Description) -> Iterable[str]:
     """Write what should be known before this checkpoint is asked."""
     stored = about.files.dtypes[:1] if about.files else ()
     for dtype in stored:
-        yield f"  {HELD_AS.get(dtype, dtype)} is what the files hold: mapped, and not converted"
+        yield f"  {PLAIN_NAMES.get(dtype, dtype)} is what the files hold: mapped, and not converted"
     if about.kind == "pt":
         yield ""
         yield from textwrap.wrap(f"note: {TASKS}", WIDTH)
