@@ -51,6 +51,11 @@ class Part:
     axes: tuple[int, ...]
     whole: Callable[[StoredArray], np.ndarray]
 
+    @property
+    def path(self) -> Path:
+        """The file that it lies in."""
+        return self.array.path
+
     def read(self) -> np.ndarray:
         """Cut the tensor out: `shape`, its rows in one piece; bfloat16 as uint16 bits."""
         whole = self.whole(self.array)

@@ -15,21 +15,18 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
-from numpy_paligemma.checkpoints.big_vision import SUFFIX, archive_tensors
-from numpy_paligemma.checkpoints.faults import some, told
+from numpy_paligemma.checkpoints.faults import told
+from numpy_paligemma.checkpoints.listing import is_tied, published_tensors
 from numpy_paligemma.checkpoints.lora import Adapter
 from numpy_paligemma.checkpoints.lora_fit import fit
 from numpy_paligemma.checkpoints.lora_merge import Change, Merging, tell
 from numpy_paligemma.checkpoints.names import (
-    BUFFERS,
-    EMBEDDING,
+    FAMILIES,
     GEMMA_2_ONLY,
     HEAD,
-    POOLING_HEAD,
-    canonical_name,
 )
-from numpy_paligemma.checkpoints.safetensors import DTYPES, PLAIN_NAMES, list_tensors
-from numpy_paligemma.checkpoints.tensor import Tensor, Tensors
+from numpy_paligemma.checkpoints.safetensors import DTYPES, PLAIN_NAMES
+from numpy_paligemma.checkpoints.tensor import Tensor
 from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
@@ -69,12 +66,9 @@ def load_weights(
     ValueError
         If anything is missing, unexpected, or of another shape or dtype: all of it in
         one message, before any of the bytes is read. Also if a name is there twice, or
-        a number is too large for float16.
+        a number is too large for float16, or a matrix is all zeros.
     """
-    is_archive = place.suffix == SUFFIX
-    tensors: Tensors = {
-        **(archive_tensors if is_archive else _by_published_name)(place)
-    }
+    tensors = published_tensors(place)
     blocks = c.vision.depth + c.text.depth
     if blocks > len(tensors):
         msg = f"{place}: config.json asks for {blocks} blocks, but there are only "
@@ -83,7 +77,7 @@ def load_weights(
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(place)
-    tied, reader = _is_tied(tensors), _Reader(tensors, dtype)
+    tied, reader = is_tied(tensors), _Reader(tensors, dtype)
     if adapter is None:
         weights = paligemma_weights(reader, c, tied=tied)
         reader.tell()
@@ -101,45 +95,13 @@ def _require_one_family(
     place: Path, tensors: Mapping[str, Tensor], c: PaliGemmaConfig
 ) -> None:
     """Refuse one family's config on the other's tensors: some names are common."""
-    families = ("PaliGemma 1", "PaliGemma 2")
     found = any(GEMMA_2_ONLY.search(name) for name in tensors)
     if found != c.text.post_norms:
         msg = (
-            f"{place}: config.json is of a {families[c.text.post_norms]}, the tensors "
-            f"are of a {families[found]}; take both from one checkpoint"
+            f"{place}: config.json is of a {FAMILIES[c.text.post_norms]}, the tensors "
+            f"are of a {FAMILIES[found]}; take both from one checkpoint"
         )
         raise ValueError(msg)
-
-
-def _by_published_name(folder: Path) -> Tensors:
-    """List the folder's tensors by published name, those that we leave out taken off."""
-    listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
-    twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]
-    if twice:
-        msg = f"{folder}: {some(twice)} there more than once, under names that mean the same"
-        raise ValueError(msg)
-    tensors: Tensors = dict(listed)
-    pooling = [name for name in tensors if POOLING_HEAD.search(name)]
-    if pooling:
-        log.info("left out: SigLIP's pooling head (%d tensors)", len(pooling))
-    for name in list(tensors):
-        if BUFFERS.search(name) or name in pooling:
-            del tensors[name]
-    if EMBEDDING not in tensors and HEAD in tensors:
-        tensors[EMBEDDING] = tensors.pop(HEAD)
-    return tensors
-
-
-def _is_tied(tensors: Mapping[str, Tensor]) -> bool:
-    """Say whether the head is the embedding: not there, or a copy to the last bit."""
-    if HEAD not in tensors:
-        return True
-    head, embedding = tensors[HEAD], tensors[EMBEDDING]
-    tied = head.dtype == embedding.dtype and np.array_equal(
-        head.read().view(np.uint8), embedding.read().view(np.uint8)
-    )
-    log.info("the head %s the embedding", "is a copy of" if tied else "differs from")
-    return tied
 
 
 class _Ledger:
@@ -194,7 +156,9 @@ class _Reader:
         """Read a matrix, held as asked."""
         began = time.perf_counter()
         stored = self.tensors[name]
-        held = hold_matrix(stored.read().reshape(shape[0], -1), self.dtype)
+        rows = stored.read().reshape(shape[0], -1)
+        _refuse_zeros(stored, rows)
+        held = hold_matrix(rows, self.dtype)
         if (found := PLAIN_NAMES[stored.dtype]) != self.dtype:
             self.converted[found] += 1
             self.seconds += time.perf_counter() - began
@@ -215,3 +179,14 @@ class _Reader:
                 self.dtype,
                 self.seconds,
             )
+
+
+def _refuse_zeros(tensor: Tensor, rows: np.ndarray) -> None:
+    """Refuse a matrix of zeros, the hole that an unfinished download leaves.
+
+    Three rows are looked at, and all of them only where those are zeros.
+    """
+    few = rows[[0, len(rows) // 2, -1]]
+    if not few.any() and not rows.any():
+        msg = f"{tensor.path}: {tensor.name} is all zeros, as in an unfinished download"
+        raise ValueError(msg + "; download it again")

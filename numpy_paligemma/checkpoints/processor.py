@@ -1,14 +1,15 @@
 """A checkpoint's files about input into a `PaliGemmaProcessor`."""
 
 from collections.abc import Sequence
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from numpy_paligemma.checkpoints.big_vision import SUFFIX
 from numpy_paligemma.checkpoints.config import read_json
+from numpy_paligemma.checkpoints.vocabulary import open_tokenizer
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.inputs.settings import image_settings_from
-from numpy_paligemma.inputs.tokenizer import Tokenizer
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 NAMES = ("tokenizer.model", "tokenizer.json")  # the first that is there
@@ -36,26 +37,18 @@ def load_processor(place: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     is_archive = place.suffix == SUFFIX
     folder, told = (place.parent, place.name) if is_archive else (place, "config.json")
     vocabulary = _vocabulary(folder, BIG_VISION_NAMES if is_archive else NAMES)
-    tokenizer = Tokenizer(vocabulary, c.image_token_id)
+    tokenizer = open_tokenizer(vocabulary, c, told=told)
     path, fields = _image_fields(folder, c if is_archive else None)
     settings = image_settings_from(fields)
     length = fields.get("image_seq_length", c.vision.patches)
     pairs = [
         (f"{path}: size", settings.size, "image_size", c.vision.image_size),
         (f"{path}: image_seq_length", length, "patches a picture", c.vision.patches),
-        (f"{vocabulary}: <bos>", tokenizer.bos_token_id, "bos", c.bos_token_id),
-        (f"{vocabulary}: <pad>", tokenizer.pad_token_id, "pad", c.pad_token_id),
     ]
     for where, found, field, wanted in pairs:
         if found != wanted:
             msg = f"{where} {found}, but by {told} {field} is {wanted}; "
             raise ValueError(msg + "the two files are of different checkpoints")
-    if tokenizer.pieces > c.text.vocab_size:
-        msg = (
-            f"{vocabulary}: {tokenizer.pieces} pieces, but by {told} the embedding "
-            f"has {c.text.vocab_size} rows; the two are of different checkpoints"
-        )
-        raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)
 
 
@@ -76,9 +69,9 @@ def _image_fields(
         folder / "preprocessor_config.json",
         folder / "processor_config.json",
     )
-    if sizes is not None and not (path.is_file() or together.is_file()):
+    if sizes is not None and not (lexists(path) or lexists(together)):
         return path, {"size": sizes.vision.image_size}
-    if path.is_file() or not together.is_file():
+    if lexists(path) or not lexists(together):
         return path, read_json(path)
     fields = read_json(together).get("image_processor", {})
     if not isinstance(fields, dict):

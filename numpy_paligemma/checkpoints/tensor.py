@@ -1,5 +1,6 @@
 """What is known of a tensor before its bytes are read, whatever file it lies in."""
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,10 @@ class Tensor(Protocol):
     @property
     def dtype(self) -> str:
         """As safetensors spells it."""
+
+    @property
+    def path(self) -> Path:
+        """The file that it lies in."""
 
     @property
     def shape(self) -> tuple[int, ...]:
