@@ -20,7 +20,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
     get_session,
     hf_raise_for_status,
-    validate_repo_id,
 )
 
 from numpy_paligemma.checkpoints.hub_errors import HubError, told
@@ -57,15 +56,12 @@ class Repository:
     cache_dir: str | None
     instead: str  # what a user may do where it cannot be had
 
-    def __post_init__(self) -> None:
-        with self.told(None):
-            validate_repo_id(self.name)
-
     @property
     def folder(self) -> Path:
         """Its folder in the cache."""
         cache = Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser().absolute()
-        return cache / repo_folder_name(repo_id=self.name, repo_type=self.kind)
+        with self.told(None):
+            return cache / repo_folder_name(repo_id=self.name, repo_type=self.kind)
 
     def told(self, revision: str | None) -> AbstractContextManager[None]:
         """Tell in one line what goes wrong inside."""
@@ -153,8 +149,7 @@ class Repository:
 
     def _fill_blob(self, name: str, file: RemoteFile, sha256: str, commit: str) -> None:
         """Fetch a large file's bytes from where an earlier run left off."""
-        blob = self.folder / "blobs" / sha256
-        part = _part(blob)
+        part = _part(blob := self.folder / "blobs" / sha256)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{sha256}.lock"
         for parent in (part.parent, lock.parent):
             parent.mkdir(parents=True, exist_ok=True)
@@ -167,9 +162,8 @@ class Repository:
             if found != sha256:
                 part.unlink()
                 msg = f"{self.name}: {name} is not what the hub says it is (SHA-256 "
-                raise HubError(
-                    msg + f"{found[:12]}…, not {sha256[:12]}…); run it again"
-                )
+                msg += f"{found[:12]}…, not {sha256[:12]}…); run it again"
+                raise HubError(msg)
             part.replace(blob)
 
     def _append(self, name: str, file: RemoteFile, part: Path, commit: str) -> None:
@@ -191,8 +185,7 @@ class Repository:
                         displayed_filename=name,
                     )
             except Exception:
-                come = _size(part)
-                if come - before < PROGRESS or come >= file.size:
+                if not before + PROGRESS <= _size(part) < file.size:
                     raise
             else:
                 return
