@@ -10,13 +10,13 @@ import numpy as np
 
 from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
-from numpy_paligemma.checkpoints.big_vision_config import archive_config, find_archive
+from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.finite import check_logits
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
-from numpy_paligemma.checkpoints.lora import read_adapter
-from numpy_paligemma.checkpoints.lora_merge import Change, warn_of_another_base
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
+from numpy_paligemma.checkpoints.lora.merge import Change, warn_of_another_base
 from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.checks import (
     check_arrays,

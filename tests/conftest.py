@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Command, Ran
+from hypothesis import settings
 from PIL import Image
 from tiny import write_checkpoint
 
 from numpy_paligemma.commands import main
+
+# how long an example takes says more of the machine's other work than of the code
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

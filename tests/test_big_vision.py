@@ -18,8 +18,8 @@ from tolerances import FLOAT32_LOGITS, relative_error
 
 from numpy_paligemma import load_hf_model
 from numpy_paligemma.arrays.matrix import HalfMatrix
-from numpy_paligemma.checkpoints.big_vision_config import archive_config
-from numpy_paligemma.checkpoints.big_vision_names import (
+from numpy_paligemma.checkpoints.big_vision.config import archive_config
+from numpy_paligemma.checkpoints.big_vision.names import (
     ATTENTION,
     GEMMA_2,
     IMAGE,
@@ -27,7 +27,7 @@ from numpy_paligemma.checkpoints.big_vision_names import (
 )
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
-from numpy_paligemma.checkpoints.lora import read_adapter
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
 from numpy_paligemma.paligemma import PaliGemma
 
 VOCABULARY = 2052  # the pieces of the tokenizer; <image> is the id behind them

@@ -322,7 +322,7 @@ def test_a_picture_that_load_image_did_not_give_is_refused(mode: str) -> None:
 places = st.floats(-1e4, 1e4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 120), st.integers(1, 120)),
     st.lists(st.tuples(st.text(), places, places, places, places), max_size=3),

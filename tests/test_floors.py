@@ -35,7 +35,7 @@ LIBRARIES = {
     "inputs.tokenizer_json": {"tokenizers"},
     "inputs.tokenizer_model": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},
-    "checkpoints.hub_client": {"huggingface_hub"},
+    "checkpoints.hub.client": {"huggingface_hub"},
     "commands.progress": {"tqdm"},
 }
 LINES_OF_THE_MODEL = 1200

@@ -26,7 +26,7 @@ from numpy_paligemma.checkpoints.hub import (
     checkpoint_folder,
     hub_file,
 )
-from numpy_paligemma.checkpoints.hub_errors import said
+from numpy_paligemma.checkpoints.hub.errors import said
 
 EXTRA = ["README.md", "model.bin", "tokenizer.json"]
 LARGE = 24_000_000  # more than the library holds in memory before it writes (10 MiB)

@@ -287,7 +287,7 @@ def picture_or_line(source: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about damage that it gets over
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]), st.data())
 def test_a_damaged_file_gives_a_picture_or_one_line(
     kind: str, data: st.DataObject

@@ -18,12 +18,12 @@ from tiny import random_tensors, write_checkpoint, write_shards
 from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.arrays.hold import HELD_DTYPES, hold_matrix, hold_vector
 from numpy_paligemma.arrays.matrix import HalfMatrix
+from numpy_paligemma.checkpoints.about.describe import describe
+from numpy_paligemma.checkpoints.about.prompts import MIX, PRETRAINED, prompts_of
+from numpy_paligemma.checkpoints.about.sizes import count_parameters, memory_bills
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.config import read_config
-from numpy_paligemma.checkpoints.describe import describe
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
-from numpy_paligemma.checkpoints.prompts import MIX, PRETRAINED, prompts_of
-from numpy_paligemma.checkpoints.sizes import count_parameters, memory_bills
 from numpy_paligemma.commands import main
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 

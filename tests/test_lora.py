@@ -23,8 +23,8 @@ from numpy_paligemma import load_hf_model
 from numpy_paligemma.arrays.matrix import HalfMatrix, round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
-from numpy_paligemma.checkpoints.lora import read_adapter
-from numpy_paligemma.checkpoints.lora_merge import Change
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
+from numpy_paligemma.checkpoints.lora.merge import Change
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 FRONT = "base_model.model."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_paligemma.checkpoints.big_vision import SUFFIX, archive_tensors
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX, archive_tensors
 from numpy_paligemma.checkpoints.faults import some
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,

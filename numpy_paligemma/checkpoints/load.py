@@ -17,9 +17,9 @@ from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.faults import told
 from numpy_paligemma.checkpoints.listing import is_tied, published_tensors
-from numpy_paligemma.checkpoints.lora import Adapter
-from numpy_paligemma.checkpoints.lora_fit import fit
-from numpy_paligemma.checkpoints.lora_merge import Change, Merging, tell
+from numpy_paligemma.checkpoints.lora.adapter import Adapter
+from numpy_paligemma.checkpoints.lora.fit import fit
+from numpy_paligemma.checkpoints.lora.merge import Change, Merging, tell
 from numpy_paligemma.checkpoints.names import (
     FAMILIES,
     GEMMA_2_ONLY,

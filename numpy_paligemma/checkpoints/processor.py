@@ -5,7 +5,7 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any
 
-from numpy_paligemma.checkpoints.big_vision import SUFFIX
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
 from numpy_paligemma.checkpoints.config import read_json
 from numpy_paligemma.checkpoints.vocabulary import open_tokenizer
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from numpy_paligemma.checkpoints.describe import Description, describe
-from numpy_paligemma.checkpoints.outline import outline_folder
-from numpy_paligemma.checkpoints.prompts import Prompt, prompts_of
+from numpy_paligemma.checkpoints.about.describe import Description, describe
+from numpy_paligemma.checkpoints.about.outline import outline_folder
+from numpy_paligemma.checkpoints.about.prompts import Prompt, prompts_of
+from numpy_paligemma.checkpoints.about.sizes import Bill, memory_bills
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
-from numpy_paligemma.checkpoints.sizes import Bill, memory_bills
 
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 WIDTH = 79

@@ -27,7 +27,7 @@ from random_models import (
 from safetensors.torch import save_file
 from their_taps import their_logits
 
-from numpy_paligemma.checkpoints.big_vision_config import archive_config
+from numpy_paligemma.checkpoints.big_vision.config import archive_config
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.paligemma import PaliGemma

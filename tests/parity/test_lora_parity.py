@@ -20,8 +20,8 @@ from their_taps import their_logits
 
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
-from numpy_paligemma.checkpoints.lora import read_adapter
-from numpy_paligemma.checkpoints.lora_merge import Change
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
+from numpy_paligemma.checkpoints.lora.merge import Change
 from numpy_paligemma.paligemma import PaliGemma
 
 pytestmark = [

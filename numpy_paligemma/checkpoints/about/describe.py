@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from os.path import lexists
 from pathlib import Path
 
+from numpy_paligemma.checkpoints.about.sizes import Parameters, count_parameters
 from numpy_paligemma.checkpoints.config import read_config, read_json
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.names import FAMILIES
@@ -22,7 +23,6 @@ from numpy_paligemma.checkpoints.safetensors import (
     list_tensors,
     read_index,
 )
-from numpy_paligemma.checkpoints.sizes import Parameters, count_parameters
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig
 
 UNKNOWN = "unknown"

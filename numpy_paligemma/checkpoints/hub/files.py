@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from numpy_paligemma.checkpoints.config import read_config
-from numpy_paligemma.checkpoints.hub_errors import (
+from numpy_paligemma.checkpoints.hub.errors import (
     HubError,
     HubUnreachableError,
     size_text,
@@ -18,7 +18,7 @@ from numpy_paligemma.checkpoints.safetensors import INDEX, SINGLE, read_index
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy_paligemma.checkpoints.hub_client import Listing, Repository
+    from numpy_paligemma.checkpoints.hub.client import Listing, Repository
 
 log = logging.getLogger(__name__)
 BRANCHES = ("bfloat16", "float16")  # what PaliGemma 1's repositories name by a dtype

@@ -1,4 +1,4 @@
-"""The original checkpoints, big_vision's ``.npz``: stacked arrays into tensors.
+"""Stacked arrays of a big_vision checkpoint, taken apart into tensors.
 
 Every array is accounted for before one is read. bfloat16 is two bytes that NumPy has no
 name for.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_paligemma.checkpoints.big_vision_names import (
+from numpy_paligemma.checkpoints.big_vision.names import (
     ATTENTION,
     ATTENTION_IN_ONE,
     COUNTED,
@@ -26,8 +26,8 @@ from numpy_paligemma.checkpoints.big_vision_names import (
     LAYERS,
     Line,
 )
+from numpy_paligemma.checkpoints.big_vision.npz import StoredArray, list_arrays
 from numpy_paligemma.checkpoints.faults import told
-from numpy_paligemma.checkpoints.npz import StoredArray, list_arrays
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import Take
-from numpy_paligemma.checkpoints.lora import FILE, Adapter, Update
+from numpy_paligemma.checkpoints.lora.adapter import FILE, Adapter, Update
 from numpy_paligemma.checkpoints.tensor import Tensor
 from numpy_paligemma.model.layers import Matrix
 

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from numpy_paligemma.checkpoints.hub_errors import HubError, HubUnreachableError
-from numpy_paligemma.checkpoints.hub_files import check_room, choose, download, on_disk
+from numpy_paligemma.checkpoints.hub.errors import HubError, HubUnreachableError
+from numpy_paligemma.checkpoints.hub.files import check_room, choose, download, on_disk
 
 if TYPE_CHECKING:
-    from numpy_paligemma.checkpoints.hub_client import Repository
+    from numpy_paligemma.checkpoints.hub.client import Repository
 
 MINIATURE = "miniature"
 WAYS_OUT = "give a folder, or try --model miniature, which is here already"
@@ -20,7 +20,7 @@ def bundled(name: str) -> Path:
 
     In a wheel it lies inside the package, in a checkout in its own place.
     """
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     shipped = package / "bundled" / name
     checkout = package.parent / "weights"
     places = {
@@ -151,6 +151,6 @@ def _repository(
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         msg = "token: expected one word, such as hf_…, found a space or other letters; "
         raise HubError(msg + "see https://huggingface.co/settings/tokens")
-    from numpy_paligemma.checkpoints.hub_client import Repository  # noqa: PLC0415  slow
+    from numpy_paligemma.checkpoints.hub.client import Repository  # noqa: PLC0415  slow
 
     return Repository(name, kind, token, cache_dir, instead)

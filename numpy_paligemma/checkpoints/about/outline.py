@@ -9,7 +9,7 @@ from numpy_paligemma.checkpoints.hub import (
     checkpoint_folder,
     hub_file,
 )
-from numpy_paligemma.checkpoints.hub_errors import HubError
+from numpy_paligemma.checkpoints.hub.errors import HubError
 from numpy_paligemma.checkpoints.safetensors import INDEX
 
 CONFIG = "config.json"

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from numpy_paligemma.checkpoints.lora_config import LoraConfig, read_lora_config
-from numpy_paligemma.checkpoints.lora_tensors import (
+from numpy_paligemma.checkpoints.lora.config import LoraConfig, read_lora_config
+from numpy_paligemma.checkpoints.lora.tensors import (
     BIAS,
     LINEAR,
     LOOKED_UP,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from numpy_paligemma.checkpoints.faults import told
-from numpy_paligemma.checkpoints.lora import FILE, Adapter, Update
-from numpy_paligemma.checkpoints.lora_config import fits
+from numpy_paligemma.checkpoints.lora.adapter import FILE, Adapter, Update
+from numpy_paligemma.checkpoints.lora.config import fits
 from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD
 from numpy_paligemma.checkpoints.tensor import Tensor, Tensors
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from numpy_paligemma.checkpoints.faults import told
-from numpy_paligemma.checkpoints.lora_config import LoraConfig, fits
+from numpy_paligemma.checkpoints.lora.config import LoraConfig, fits
 from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD, canonical_name
 from numpy_paligemma.checkpoints.safetensors import DTYPES, StoredTensor, list_file
 

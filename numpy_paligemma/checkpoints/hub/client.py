@@ -22,7 +22,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
-from numpy_paligemma.checkpoints.hub_errors import HubError, told
+from numpy_paligemma.checkpoints.hub.errors import HubError, told
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 
 PROGRESS = 1 << 20  # bytes; where fewer came, to ask again would hardly help

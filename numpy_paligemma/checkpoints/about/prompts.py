@@ -47,7 +47,7 @@ def prompts_of(folder: Path, kind: str) -> tuple[Prompt, ...]:
     ----------
     folder : Path
     kind : str
-        As `numpy_paligemma.checkpoints.describe` finds it; what is unknown is taken
+        As `numpy_paligemma.checkpoints.about.describe` finds it; what is unknown is taken
         for a mix model.
     """
     card = folder / "README.md"

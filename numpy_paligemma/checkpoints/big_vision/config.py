@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from numpy_paligemma.checkpoints.big_vision import SUFFIX, open_archive
-from numpy_paligemma.checkpoints.big_vision_names import GEMMA_2_ONLY
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX, open_archive
+from numpy_paligemma.checkpoints.big_vision.names import GEMMA_2_ONLY
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
 log = logging.getLogger(__name__)
