@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
-from numpy_paligemma.checkpoints.config import read_json
+from numpy_paligemma.checkpoints.fields import read_json
 from numpy_paligemma.checkpoints.vocabulary import open_tokenizer
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.inputs.settings import image_settings_from

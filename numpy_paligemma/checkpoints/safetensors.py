@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from numpy_paligemma.checkpoints.config import (
+from numpy_paligemma.checkpoints.fields import (
     read_json,
     shorten,
     without_repeats,

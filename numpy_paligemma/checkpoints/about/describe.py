@@ -14,7 +14,8 @@ from os.path import lexists
 from pathlib import Path
 
 from numpy_paligemma.checkpoints.about.sizes import Parameters, count_parameters
-from numpy_paligemma.checkpoints.config import read_config, read_json
+from numpy_paligemma.checkpoints.config import read_config
+from numpy_paligemma.checkpoints.fields import read_json
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.names import FAMILIES
 from numpy_paligemma.checkpoints.safetensors import (

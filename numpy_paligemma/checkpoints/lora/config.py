@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy_paligemma.checkpoints.config import read_json
+from numpy_paligemma.checkpoints.fields import read_json
 
 FILE = "adapter_config.json"
 HONOURED = {
