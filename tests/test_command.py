@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tiny import (
     write_shards,
 )
 
-from numpy_paligemma import load_hf_model
+from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.commands import options
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
@@ -98,6 +99,26 @@ def test_an_empty_prompt_is_answered_with_a_warning(
             "warning: the prompt is empty; PaliGemma expects a task"
         )
         assert ran.out.strip()
+
+
+def test_several_prompts_are_answered_a_line_each_after_one_look(
+    command: Command, tiny_folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--model", tiny_folder, "--image", picture, *GREEDY]
+    alone = [
+        command(*words, "--prompt", prompt).out for prompt in ("ocr", "caption en")
+    ]
+    looks = []
+    look = PaliGemma.look
+
+    def counted(self: PaliGemma, *arguments: Any) -> Any:
+        looks.append(self)
+        return look(self, *arguments)
+
+    monkeypatch.setattr(PaliGemma, "look", counted)
+    together = command(*words, "--prompt", "ocr", "--prompt", "caption en")
+    assert together.out == "".join(alone)
+    assert len(looks) == 1
 
 
 def test_several_pictures_go_with_one_prompt(
@@ -221,9 +242,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: write_config(f, model_type="llava"),
         r'config\.json: expected model_type "paligemma", found "llava"',
     ),
-    "paligemma 2": (
+    "the other family": (
         lambda f: write_config(f, text_config={"model_type": "gemma2"}),
-        r'config\.json: text_config\.model_type: expected "gemma", found "gemma2"',
+        r"config\.json is of a PaliGemma 2, the tensors are of a PaliGemma 1; take both",
     ),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
@@ -255,7 +276,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a damaged tokenizer": (
         lambda f: (f / "tokenizer.model").write_text("<html>"),
-        r"tokenizer\.model is not a sentencepiece model, or damaged; download it again",
+        r"tokenizer\.model: expected a tokenizer, but it is a web page; download it again",
     ),
     "no image settings": (
         lambda f: (f / "preprocessor_config.json").unlink(),
@@ -263,15 +284,15 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights that are NaN": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.nan)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds NaN; download it",
     ),
     "weights that are infinite": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.inf)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds infinity; download it",
     ),
     "weights near the end of float32": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), 3e38)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        "the logits are not finite, and no tensor of the files is to blame",
     ),
 }
 
@@ -366,7 +387,7 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
     there = [o for a in options.parser()._actions for o in a.option_strings]
     expected = "--model --image --prompt --max-new-tokens --temperature --top-p --seed "
     expected += "--device --dtype --no-sample --revision -h --help "
-    expected += "--draw --json --mask-decoder --box-scale"
+    expected += "--draw --json --mask-decoder --box-scale --token --adapter"
     assert sorted(there) == sorted(expected.split())
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(there)
     for absent in ["int8", "trace", "batch"]:
@@ -374,10 +395,14 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_the_summary_names_the_two_commands(command: Command, word: str) -> None:
+def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
-    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {"generate", "demo"}
+    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "generate",
+        "demo",
+        "info",
+    }
 
 
 def test_nothing_at_all_is_a_usage_error(command: Command) -> None:

@@ -26,7 +26,7 @@ from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 from numpy_paligemma.commands import demo
 from numpy_paligemma.commands.options import parse
-from numpy_paligemma.commands.telling import teller
+from numpy_paligemma.commands.telling import Teller
 from numpy_paligemma.commands.things import choose_decoder, read_answer, run_lengths
 from numpy_paligemma.inputs.image import load_image
 
@@ -62,7 +62,9 @@ def told(picture: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> T
         words = ["--image", picture, "--prompt", "detect cat", "--model", model]
         args = parse([str(word) for word in [*words, *options]])
         capsys.readouterr()
-        teller(args, load_image(picture))(said)
+        teller = Teller(args, load_image(picture))
+        teller.tell("detect cat", said)
+        teller.draw()
         return capsys.readouterr().out
 
     return tell
@@ -98,6 +100,21 @@ def test_json_is_one_object_on_stdout_and_nothing_else(command: Command) -> None
     np.testing.assert_allclose(circle["box"], CIRCLE, atol=6)  # of 640
     assert box_tokens(tuple(circle["bins"])) + " red circle" == found["answer"]
     assert found["faults"] == []
+
+
+def test_several_prompts_give_a_line_each_and_one_drawing(
+    command: Command, tmp_path: Path
+) -> None:
+    both = ["--prompt", "detect red circle", "--prompt", "detect blue star"]
+    ran = command(*ASK, *both, "--json", "--draw", tmp_path / "both.png")
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert [line["prompt"] for line in lines] == both[1::2]
+    labels = [thing["label"] for line in lines for thing in line["objects"]]
+    assert labels == ["red circle", "blue star"]
+    (tmp_path / "one.png").write_bytes(b"")
+    command(*ASK, *both[:2], "--draw", tmp_path / "one.png")
+    with Image.open(tmp_path / "both.png") as b, Image.open(tmp_path / "one.png") as a:
+        assert np.any(np.asarray(a) != np.asarray(b))
 
 
 def test_an_answer_in_json_is_the_one_that_is_streamed(command: Command) -> None:
