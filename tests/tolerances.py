@@ -59,7 +59,11 @@ README_PICTURE = 0.05
 # tests/parity/test_keras_hub.py
 
 # --- a whole checkpoint of real size against transformers -----------------------------
-# every tap, by the dtype that transformers computes in; ours computes in float32
+# Every tap, by the dtype that transformers computes in; ours computes in float32.
+# Measured on tests/weights/random_checkpoint.py's, 3B at 224 pixels: float32 1.2e-5, at
+# rotated keys, whose angles transformers has in float32 (logits 9.4e-6). bfloat16 on the
+# miniature alone: 3.1e-2. Smallest mistakes, on the miniature: √D rounded to bfloat16,
+# 1.6e-4, and erf in GELU, 8.5e-4; in bfloat16 both are lost
 FULL_SIZE = {"float32": 1e-4, "bfloat16": 1e-1}
 
 
