@@ -404,6 +404,7 @@ def test_the_prompts_of_the_miniature_are_those_of_its_card(info: Told) -> None:
     for prompt in rows:
         assert re.search(rf"^{re.escape(prompt)}  +\S", told, re.MULTILINE), prompt
     assert "`" not in told
+    assert "0 to 5; numbers" in told  # a span of code that ends is not one that begins
     listed = json.loads(info(MINIATURE, "--json"))["prompts"]
     assert [row["prompt"] for row in listed] == rows
 

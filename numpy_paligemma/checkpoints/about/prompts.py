@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADING = re.compile(r"^\| *prompt *\| *answer *\|$")
+CODE = re.compile(r"`([^`]+)`")
 CELLS = re.compile(r"^\| *(.+?) *\| *(.+?) *\|$")
 
 
@@ -72,4 +73,4 @@ def _table(card: str) -> tuple[Prompt, ...]:
 
 def _plain(cell: str) -> str:
     """Take off the marks of code; what begins with a space is quoted instead."""
-    return re.sub(r"`( [^`]*)`", r'"\1"', cell).replace("`", "")
+    return CODE.sub(lambda x: f'"{x[1]}"' if x[1].startswith(" ") else x[1], cell)
