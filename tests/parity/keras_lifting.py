@@ -4,15 +4,13 @@ A model made with ``dtype="float64"`` on Keras still falls back to float32 in fi
 places. A lift is to be on while the model is made and while it runs.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import pytest
 import torch
-
-Lift = Callable[[pytest.MonkeyPatch], None]
+from lifts import all_but, by_name
 
 
 def promotion_in_float64(patch: pytest.MonkeyPatch) -> None:
@@ -58,23 +56,15 @@ def softmax_in_float64(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(keras.layers, "Softmax", lambda **_: real(dtype="float64"))
 
 
-LIFTS = {
-    lift.__name__: lift
-    for lift in (
-        promotion_in_float64,
-        roots_in_float64,
-        norms_in_float64,
-        angles_in_float64,
-        softmax_in_float64,
-    )
-}
+LIFTS = by_name(
+    promotion_in_float64,
+    roots_in_float64,
+    norms_in_float64,
+    angles_in_float64,
+    softmax_in_float64,
+)
 
 
-@contextmanager
-def lifted(*, without: str | None = None) -> Iterator[None]:
+def lifted(*, without: str | None = None) -> AbstractContextManager[None]:
     """Lift everything, or everything but one, around making and running a model."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, lift in LIFTS.items():
-            if name != without:
-                lift(patch)
-        yield
+    return all_but(without, LIFTS)
