@@ -19,12 +19,12 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
-       numpy-paligemma demo
+       numpy-paligemma demo [--draw OUT.png]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
 
   generate   answer a prompt about a picture (the word may be left out)
-  demo       caption the sample picture with the bundled miniature
+  demo       tell what the sample picture shows, and where, with the bundled miniature
 
 numpy-paligemma generate --help lists the options, --version says which this is.
 """
