@@ -6,8 +6,8 @@
 # ## What you'll do
 #
 # You bring the model into doubt and watch it choose: by the likeliest token, by a draw, by a draw from the
-# likely ones alone. Then it points. Four tokens make a box, sixteen more an outline; you read both out of the
-# text and lay them over the photo.
+# likely ones alone. Then it points. Four tokens make a box, sixteen more an outline; you read both out of
+# the text and lay them over the photo.
 #
 # ## What you'll learn
 #
@@ -19,8 +19,9 @@
 #
 # ## What you'll need
 #
-# From notebook 08: for each new token the model gives the *logits*, one number for each of the V tokens it knows;
-# the larger, the better that token would go on. In the shapes below, n is the number of tokens in an answer.
+# From notebook 08: for each new token the model gives the *logits*, one number for each of the V tokens it
+# knows; the larger, the better that token would go on. In the shapes below, n is the number of tokens in an
+# answer.
 
 # %%
 import numpy as np
@@ -41,9 +42,9 @@ print("the miniature knows V =", len(pieces), "tokens")
 # %% [markdown]
 # ## Bring it into doubt
 #
-# On a clear picture the miniature is sure of itself, and a sure model leaves nothing to choose. So let us paint
-# the photo's blue star, step by step, purple, and ask for its colour. (`ask` also
-# listens to the logits on their way.)
+# On a clear picture the miniature is sure of itself, and a sure model leaves nothing to choose. So let us
+# paint the photo's blue star, step by step, purple, and ask for its colour. (`ask` also listens to the
+# logits on their way.)
 
 
 # %%
@@ -102,8 +103,8 @@ for amount in (0, 0.25, 0.5, 0.75, 1):
     plots.bare(thumb).imshow(crop)
 show(
     figure,
-    "Figure 1. What the model would answer while the star turns from blue to purple: sure of `blue`, "
-    "sure of `purple`, and in between a narrow place where it doubts.",
+    "Figure 1. What the model would answer while the star turns from blue to purple: sure of "
+    "`blue`, sure of `purple`, and in between a narrow place where it doubts.",
     "Two curves that cross: the probability of blue falls from one to nought as that of purple "
     "rises. Above them the star in five colours.",
 )
@@ -131,12 +132,13 @@ print(f"painted {amount:.3f}: blue {odds(amount)[blue]:.0%}")
 # %% [markdown]
 # ## From logits to probabilities, and temperature
 #
-# Softmax makes probabilities of logits. Before it, the logits may be divided by a number, the *temperature*:
+# Softmax makes probabilities of logits. Before it, the logits may be divided by a number, the
+# *temperature*:
 #
 # $$p_i = \frac{e^{z_i / t}}{\sum_j e^{z_j / t}}$$
 #
-# What matters is the *distance* between logits: at t = 1 the token that lies by ln 2 ≈ 0.7 below another has half its
-# probability. A t below one stretches the distances, a t above one shrinks them.
+# What matters is the *distance* between logits: at t = 1 the token that lies by ln 2 ≈ 0.7 below another
+# has half its probability. A t below one stretches the distances, a t above one shrinks them.
 
 # %%
 z = np.array([3.0, 2.0, 0.0])
@@ -157,15 +159,16 @@ for axis, t in zip(axes, [0.5, 1, 2, 4], strict=True):
     axis.set_ylim(4.6, -0.6)
 show(
     figure,
-    "Figure 2. The first word of the answer about the doubtful star at four temperatures: the four likeliest tokens, and "
-    "all others together (grey). The order of tokens never changes; the hotter, the more goes to the many.",
-    "Four bar charts. When it is cold nearly all goes to the first token; when it is hot most goes to "
-    "the grey bar of all other tokens.",
+    "Figure 2. The first word of the answer about the doubtful star at four temperatures: the four "
+    "likeliest tokens, and all others together (grey). The order of tokens never changes; the "
+    "hotter, the more goes to the many.",
+    "Four bar charts. When it is cold nearly all goes to the first token; when it is hot most goes "
+    "to the grey bar of all other tokens.",
 )
 
 # %% [markdown]
-# The two ends: towards t = 0 everything goes to the likeliest token, and the draw is no draw any more (*greedy*);
-# towards infinity all V tokens become equally likely.
+# The two ends: towards t = 0 everything goes to the likeliest token, and the draw is no draw any more
+# (*greedy*); towards infinity all V tokens become equally likely.
 
 # %%
 cold, hot = softmax(logits[0] / 1e-3), softmax(logits[0] / 1e6)
@@ -175,9 +178,10 @@ np.testing.assert_allclose(hot, 1 / len(pieces), rtol=1e-3)
 # %% [markdown]
 # ## From a random number to a token
 #
-# How does one draw a token that comes with probability p? Lay the probabilities one behind the other: they fill a ruler
-# from 0 to 1. Throw a number at the ruler, evenly, and see in whose part it falls. The parts' right ends are the
-# running sum of p, so "whose part" is one search in a sorted list (*inverse transform sampling*).
+# How does one draw a token that comes with probability p? Lay the probabilities one behind the other: they
+# fill a ruler from 0 to 1. Throw a number at the ruler, evenly, and see in whose part it falls. The parts'
+# right ends are the running sum of p, so "whose part" is one search in a sorted list (*inverse transform
+# sampling*).
 
 # %%
 p = np.array([0.5, 0.3, 0.15, 0.05])
@@ -196,8 +200,8 @@ axis.set(yticks=[], xlim=(-0.01, 1.01), ylim=(-0.5, 0.85), xticks=[0, *ends.roun
 axis.spines[:].set_visible(False)
 show(
     figure,
-    "Figure 3. Fourteen throws at the ruler of four tokens, 0 to 3: in the long run a part that is twice as long is "
-    "hit twice as often.",
+    "Figure 3. Fourteen throws at the ruler of four tokens, 0 to 3: in the long run a part that is "
+    "twice as long is hit twice as often.",
     "A bar from 0 to 1 cut into four parts of falling length, with fourteen small marks above it.",
 )
 
@@ -207,14 +211,15 @@ from numpy_paligemma.model.sampling import sample_token
 plots.source(sample_token)
 
 # %% [markdown]
-# Three things to see in it. It works in float64 whatever the model ran in, on the host, so that a graphics card draws
-# what a processor draws. The largest logit is taken off first, or `exp` would overflow. And `rng` is handed in: the function
-# has no luck of its own.
+# Three things to see in it. It works in float64 whatever the model ran in, on the host, so that a graphics
+# card draws what a processor draws. The largest logit is taken off first, or `exp` would overflow. And
+# `rng` is handed in: the function has no luck of its own.
 #
 # ### Check: frequencies are probabilities
 #
-# Draw twenty thousand times from the doubtful place, at t = 2 so that more than two tokens have a chance. In m draws a
-# token with probability p comes m · p times, give or take a standard deviation of √(m p (1 - p)).
+# Draw twenty thousand times from the doubtful place, at t = 2 so that more than two tokens have a chance.
+# In m draws a token with probability p comes m · p times, give or take a standard deviation of √(m p (1 -
+# p)).
 
 # %%
 m, t = 20_000, 2.0
@@ -233,9 +238,9 @@ assert np.abs(deviation[likely]).max() < 4  # by chance once in some 2,500 runs
 # %% [markdown]
 # ## The tail, and the nucleus
 #
-# A model gives *every* token a probability. One in a thousand tokens that make no sense is little, but an answer of a hundred
-# tokens draws a hundred times. *Nucleus sampling* (top-p) cuts the tail off: sort, keep the likeliest tokens until they hold
-# the share top-p together, and draw among those.
+# A model gives *every* token a probability. One in a thousand tokens that make no sense is little, but an
+# answer of a hundred tokens draws a hundred times. *Nucleus sampling* (top-p) cuts the tail off: sort, keep
+# the likeliest tokens until they hold the share top-p together, and draw among those.
 
 # %%
 from numpy_paligemma.model.sampling import nucleus
@@ -244,9 +249,9 @@ print(nucleus(np.array([0.2, 0.5, 0.05, 0.25]), 0.6).round(3))
 plots.source(nucleus)
 
 # %% [markdown]
-# The token that crosses the line stays, so there is always one. What makes it better than "keep the best forty" (*top-k*)
-# is that the number follows the doubt. Count what it keeps, step by step, along a caption. (The caption does not
-# doubt where the question did, so we first look for *its* doubtful star.)
+# The token that crosses the line stays, so there is always one. What makes it better than "keep the best
+# forty" (*top-k*) is that the number follows the doubt. Count what it keeps, step by step, along a caption.
+# (The caption does not doubt where the question did, so we first look for *its* doubtful star.)
 
 # %%
 STEP = 5  # a red circle, a ...
@@ -270,15 +275,16 @@ for axis, t, sizes in zip(axes, temperatures, kept, strict=True):
 axes[-1].set_xticks(range(len(words)), [w.strip() for w in words], rotation=30)
 show(
     figure,
-    "Figure 4. How many tokens top-p 0.9 keeps at each step of a caption (logarithmic). At t = 1 one everywhere, but two "
-    "where the star's colour is due. Heat lets the tail in, and where it comes, it comes by the hundred.",
-    "Three rows of bars over the words of a caption. In the first row all bars are one but that "
-    "of the star's colour; in the second some are in the hundreds, in the third nearly all.",
+    "Figure 4. How many tokens top-p 0.9 keeps at each step of a caption (logarithmic). At t = 1 "
+    "one everywhere, but two where the star's colour is due. Heat lets the tail in, by the dozen "
+    "and soon by the hundred.",
+    "Three rows of bars over the words of a caption. In the first row all bars are one but that of "
+    "the star's colour; in the second some are longer, in the third nearly all are in the hundreds.",
 )
 
 # %% [markdown]
-# `generate` draws with t = 0.8 and top-p 0.9 unless it is told otherwise: the same caption with eight seeds. Where the nucleus
-# has one token, the draw is none.
+# `generate` draws with t = 0.8 and top-p 0.9 unless it is told otherwise: the same caption with eight
+# seeds. Where the nucleus has one token, the draw is none.
 
 # %%
 said = [
@@ -291,9 +297,9 @@ for text in sorted(set(said)):
 # %% [markdown]
 # ### Check: a seed is a promise
 #
-# Where does the luck come from? One generator a row of the batch, made from `[seed, row]`: so the same seed gives the
-# same tokens, and a row's tokens do not depend on the rows beside it. Three rows at a temperature at which nothing is
-# sure, twice; then with a fourth row at their side:
+# Where does the luck come from? One generator a row of the batch, made from `[seed, row]`: so the same seed
+# gives the same tokens, and a row's tokens do not depend on the rows beside it. Three rows at a temperature
+# at which nothing is sure, twice; then with a fourth row at their side:
 
 # %%
 hot = {"temperature": 3.0, "top_p": 1.0, "seed": 7, "max_new_tokens": 12}
@@ -312,8 +318,9 @@ assert len({tuple(row) for row in once}) == 3  # each row has luck of its own
 # %% [markdown]
 # ## A place is a token
 #
-# Among the tokens are 1,024 that are places: `<loc0000>` … `<loc1023>`, fractions of a side of the picture, from its top or
-# its left. An object is four of them, **top, left, bottom, right** (y before x), and its name.
+# Among the tokens are 1,024 that are places: `<loc0000>` … `<loc1023>`, fractions of a side of the picture,
+# from its top or its left. An object is four of them, **top, left, bottom, right** (y before x), and its
+# name.
 
 # %%
 THINGS = {
@@ -326,8 +333,8 @@ for ids, _ in found.values():
     print(tokenizer.decode(ids, skip_special_tokens=False))
 
 # %% [markdown]
-# So to point at an edge is to choose one token among 1,024, and before it is chosen there is a *distribution over places*. Let us
-# draw it where it belongs, along the edges of the photo.
+# So to point at an edge is to choose one token among 1,024, and before it is chosen there is a
+# *distribution over places*. Let us draw it where it belongs, along the edges of the photo.
 
 # %%
 first = tokenizer.token_id("<loc0000>")
@@ -373,16 +380,17 @@ sides[0].invert_xaxis()
 sides[3].invert_yaxis()
 show(
     figure,
-    "Figure 5. Where the model thinks the edges of three things are, each in its colour: four tokens, four hills, each on "
-    "one side of the photo. The dotted lines are the places taken.",
+    "Figure 5. Where the model thinks the edges of three things are, each in its colour: four "
+    "tokens, four hills, each on one side of the photo. The dotted lines are the places taken.",
     "The photo of a circle, a star and a triangle. On its left side hills mark their top edges, "
     "above it their left edges, on its right their bottoms, below it their right edges.",
 )
 
 # %% [markdown]
-# **Why hills and not needles?** Because the miniature was taught so: its targets were not "this bin, and all others are
-# wrong" but a bell with a standard deviation of 8 bins around the true place. A neighbouring bin is nearly right, after all. A plain
-# cross entropy does not know that bins have neighbours. Look at one hill closely, the top edge of the circle:
+# **Why hills and not needles?** Because the miniature was taught so: its targets were not "this bin, and
+# all others are wrong" but a bell with a standard deviation of 8 bins around the true place. A neighbouring
+# bin is nearly right, after all. A plain cross entropy does not know that bins have neighbours. Look at one
+# hill closely, the top edge of the circle:
 
 # %%
 hill = hills["red circle"][0]
@@ -403,17 +411,18 @@ axis.axvline(taken, color=INK, lw=1)
 axis.set(xlabel="place of the circle's top edge, in bins", ylabel="probability")
 show(
     figure,
-    "Figure 6. One hill, bin by bin. Dark: the nucleus of top-p 0.9. The line is the place that is taken when nothing "
-    "is drawn.",
+    "Figure 6. One hill, bin by bin. Dark: the nucleus of top-p 0.9. The line is the place that is "
+    "taken when nothing is drawn.",
     "A bell of narrow bars, dark in the middle and pale at its feet, with a line at its peak.",
 )
 
 # %% [markdown]
 # ## Places are taken, not drawn
 #
-# Now the draw looks different. In a sentence the nucleus was one token wide and drawing cost nothing; here it is dozens of
-# places wide at every edge, at any temperature. All of them are *nearly* right, so a drawn box is nearly right, each time in
-# another way. Forty rows with the default options, one look for all (`look`, then `soft_tokens`):
+# Now the draw looks different. In a sentence the nucleus was one token wide and drawing cost nothing; here
+# it is dozens of places wide at every edge. All of them are *nearly* right, so a drawn box is nearly right,
+# each time in another way. Forty rows with the default options, one look for all (`look`, then
+# `soft_tokens`):
 
 # %%
 from numpy_paligemma.answers.detection import box_in_pixels, parse_answer
@@ -474,9 +483,11 @@ for axis, title, some in zip(
     plots.bare(axis, title).set(xlim=(0, 280), ylim=(330, 70))
 show(
     figure,
-    "Figure 7. `detect red circle`, drawn with the default options (left) and taken greedily (right); dotted the true "
-    "box. The draws scatter around the answer; no single one is to be preferred.",
-    "The red circle twice: on the left within a thick bundle of forty boxes, on the right in one box.",
+    "Figure 7. `detect red circle`, drawn with the default options (left) and taken greedily "
+    "(right); dotted the true box. The draws scatter around the answer; no single one is to be "
+    "preferred.",
+    "The red circle twice: on the left within a thick bundle of forty boxes, on the right in one "
+    "box.",
 )
 
 # %% [markdown]
@@ -484,8 +495,8 @@ show(
 #
 # ## Reading boxes
 #
-# The text comes back as tokens, and somebody must read it. `parse_answer` drops nothing: what it cannot read stays, with the
-# reason why.
+# The text comes back as tokens, and somebody must read it. `parse_answer` drops nothing: what it cannot
+# read stays, with the reason why.
 
 # %%
 whole = "<loc0168><loc0059><loc0471><loc0379> red circle"
@@ -504,9 +515,9 @@ for name, text in odd.items():
     print(f"{name}: {told}")
 
 # %% [markdown]
-# **1023 or 1024?** The published models were trained on round(v · 1023): bin 0 is one edge of the picture, bin 1023 the other, and
-# one divides by 1023. Most programs divide by 1024, and some fine-tunes were trained so, as the miniature was. If you do not
-# know what a model was trained on, you can lose this much:
+# **1023 or 1024?** The published models were trained on round(v · 1023): bin 0 is one edge of the picture,
+# bin 1023 the other, and one divides by 1023. Most programs divide by 1024, and some fine-tunes were
+# trained so, as the miniature was. If you do not know what a model was trained on, you can lose this much:
 
 # %%
 everything = (0, 0, 1023, 1023)
@@ -524,11 +535,13 @@ print(f"to bins and back: off by {max(off):.3f} pixels at most")
 assert max(off) <= 640 / 1023 / 2 + 1e-9  # half a bin
 
 # %% [markdown]
-# Less than a pixel here: the hills are wider than that. Whoever compares published figures should still use the right one.
+# Less than a pixel here: the hills are wider than that. Whoever compares published figures should still use
+# the right one.
 #
 # ## Sixteen more tokens
 #
-# Ask `segment` for `detect`, and between the box and the name come sixteen `<seg>` tokens, of 128 that there are.
+# Ask `segment` for `detect`, and between the box and the name come sixteen `<seg>` tokens, of 128 that
+# there are.
 
 # %%
 said = tokenizer.decode(ask(photo, "segment red circle")[0])
@@ -537,9 +550,10 @@ print(said)
 codes = np.array([thing.codes])  # (masks, 16)
 
 # %% [markdown]
-# They are the words of another, small network, a *VQ-VAE*. Its encoder looked at masks of 64 × 64 pixels and described each by a grid of
-# 4 × 4 vectors, but it was only allowed vectors out of a *codebook* of 128. Its decoder learned to draw the mask again. PaliGemma
-# learned the encoder's words; what we need here is the decoder. It is convolutions, and a few of them:
+# They are the words of another, small network, a *VQ-VAE*. Its encoder looked at masks of 64 × 64 pixels
+# and described each by a grid of 4 × 4 vectors, but it was only allowed vectors out of a *codebook* of 128.
+# Its decoder learned to draw the mask again. PaliGemma learned the encoder's words; what we need here is
+# the decoder. It is convolutions, and a few of them:
 
 # %%
 from numpy_paligemma.answers.segmentation import decode_masks
@@ -550,8 +564,8 @@ print("codebook", decoder.codebook.shape)
 plots.source(decode_masks)
 
 # %% [markdown]
-# Each doubling is a *transposed convolution*: every cell lays its kernel of 4 × 4 down, two pixels on from its neighbour's, and
-# where kernels overlap they add. With kernels of ones you can count the overlaps:
+# Each doubling is a *transposed convolution*: every cell lays its kernel of 4 × 4 down, two pixels on from
+# its neighbour's, and where kernels overlap they add. With kernels of ones you can count the overlaps:
 
 # %%
 from numpy_paligemma.answers.segmentation import transposed_conv
@@ -560,7 +574,8 @@ cells, kernel = np.ones((1, 3, 3, 1)), np.ones((1, 1, 4, 4))
 print(transposed_conv(cells, kernel, np.zeros(1))[0, ..., 0].astype(int))
 
 # %% [markdown]
-# Check it against its formula, out[2y + i - 1, 2x + j - 1] += in[y, x] · w[i, j], spelt out cell by cell on random numbers:
+# Check it against its formula, out[2y + i - 1, 2x + j - 1] += in[y, x] · w[i, j], spelt out cell by cell on
+# random numbers:
 
 # %%
 rng = np.random.default_rng(0)
@@ -573,7 +588,8 @@ found_by_layer = transposed_conv(cells, kernel, np.zeros(2))[0]
 np.testing.assert_allclose(found_by_layer, slow[1:-1, 1:-1], atol=1e-12)
 
 # %% [markdown]
-# Now the circle's sixteen words, stage by stage. (Between codebook and mask we draw how long each cell's vector is.)
+# Now the circle's sixteen words, stage by stage. (Between codebook and mask we draw how long each cell's
+# vector is.)
 
 # %%
 from numpy_paligemma.answers.segmentation import conv, relu, residual_block
@@ -607,10 +623,10 @@ lit = np.where(pasted[..., None], 1, 0.25) * np.asarray(photo) / 255
 plots.bare(axes[5], "pasted").imshow(lit)
 show(
     figure,
-    "Figure 8. From sixteen words to a mask: codebook rows in a grid of 4 × 4, doubled until they are 64 × 64, then stretched "
-    "over the box on the photo.",
-    "Six small pictures: a grid of sixteen numbers; maps of 4, 8 and 16 cells a side in which a disc "
-    "appears; a clean disc of 64 pixels; and the photo, lit only at the red circle.",
+    "Figure 8. From sixteen words to a mask: codebook rows in a grid of 4 × 4, doubled until they "
+    "are 64 × 64, then stretched over the box on the photo.",
+    "Six small pictures: a grid of sixteen numbers; maps of 4, 8 and 16 cells a side in which a "
+    "disc appears; a clean disc of 64 pixels; and the photo, lit only at the red circle.",
 )
 
 # %% [markdown]
@@ -631,7 +647,8 @@ print(f"IoU with the true disc: {share:.3f}")
 assert share > 0.8
 
 # %% [markdown]
-# **What does one word draw?** Exchange each of the sixteen for other words, one at a time, and see where the mask moves.
+# **What does one word draw?** Exchange each of the sixteen for other words, one at a time, and see where
+# the mask moves.
 
 # %%
 rng = np.random.default_rng(0)
@@ -649,8 +666,9 @@ for k, axis in enumerate(axes.flat):
     plots.bare(axis, f"word {k}")
 show(
     figure,
-    "Figure 9. Where the circle's mask (its edge is the thin line) changes when one word is exchanged: in that word's "
-    "sixteenth of the square and close to it, most of all where the edge runs; the middle is filled in any case.",
+    "Figure 9. Where the circle's mask (its edge is the thin line) changes when one word is "
+    "exchanged: in that word's sixteenth of the square and close to it, most of all where the edge "
+    "runs; the middle is filled in any case.",
     "Sixteen small squares with a thin circle; what is coloured lies along the edge, and wanders "
     "from the top left to the bottom right.",
 )
@@ -676,38 +694,42 @@ figure, axis = plt.subplots(figsize=(4.6, 4.6))
 plots.bare(axis).imshow(draw_things(photo, things))
 show(
     figure,
-    "Figure 10. `segment`, three times: boxes, masks and names on the photo, read out of nothing but text.",
-    "The photo; circle, star and triangle each in a box with its name, their shapes veiled in colour.",
+    "Figure 10. `segment`, three times: boxes, masks and names on the photo, read out of nothing "
+    "but text.",
+    "The photo; circle, star and triangle each in a box with its name, their shapes veiled in "
+    "colour.",
 )
 
 # %% [markdown]
 # ## On your own
 #
-# 1. **Without a ruler.** There is another way to draw: add to each logit z / t a number -ln(-ln u), u even between 0 and 1,
-#    and take the largest (the *Gumbel trick*; `rng.gumbel` draws such numbers). Draw so five thousand times from
-#    `logits[0]` at t = 2; the `likely` tokens must come as often as `p` says, to 4 standard deviations. (Then write `nucleus` and `sample_token` yourself, and let the
-#    package's tests try them: [tests/exercises](../tests/exercises/README.md).)
-# 2. **The centre of the hill.** Greedy takes the peak of each hill. Take its mean instead, `(hill * bins).sum()`, for all three
-#    things, and compare the boxes' IoU with `truths`. Each of your edges must lie within 10 bins of the one taken.
-# 3. **A mask from a mask.** Draw the mask of another size: `decode_masks` gives 64 × 64, paste it into the whole
-#    photo. Its share of inside pixels must be that of `mask`, to 2 %.
+# 1. **Without a ruler.** There is another way to draw: add to each logit z / t a number -ln(-ln u), u even
+#    between 0 and 1, and take the largest (the *Gumbel trick*; `rng.gumbel` draws such numbers). Draw so
+#    five thousand times from `logits[0]` at t = 2; the `likely` tokens must come as often as `p` says, to 4
+#    standard deviations. (Then write `nucleus` and `sample_token` yourself, and let the package's tests try
+#    them: [tests/exercises](../tests/exercises/README.md).)
+# 2. **The centre of the hill.** Greedy takes the peak of each hill. Take its mean instead, `(hill *
+#    bins).sum()`, for all three things, and compare the boxes' IoU with `truths`. Each of your edges must
+#    lie within 10 bins of the one taken.
+# 3. **A mask from a mask.** Draw the mask of another size: `decode_masks` gives 64 × 64, paste it into the
+#    whole photo. Its share of inside pixels must be that of `mask`, to 2 %.
 #
 # ## In practice
 #
-# - Greedy is the right choice wherever one answer is right: boxes, masks, `ocr`, short answers. Draw where you want several, such
-#   as captions to choose from.
-# - transformers' `generate(do_sample=True)` also cuts at the fifty likeliest tokens (top-k) unless told `top_k=0`. Same
-#   options, other text.
-# - On the command line: `--draw OUT.png` draws, `--json` prints boxes and masks in pixels, `--box-scale 1024` suits models trained
-#   so.
+# - Greedy is the right choice wherever one answer is right: boxes, masks, `ocr`, short answers. Draw where
+#   you want several, such as captions to choose from.
+# - transformers' `generate(do_sample=True)` also cuts at the fifty likeliest tokens (top-k) unless told
+#   `top_k=0`. Same options, other text.
+# - On the command line: `--draw OUT.png` draws, `--json` prints boxes and masks in pixels, `--box-scale
+#   1024` suits models trained so.
 # - Published checkpoints need the published mask decoder, `--mask-decoder vae-oid`.
 #
 # ## Further reading
 #
-# - Holtzman et al., *The curious case of neural text degeneration*, [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): nucleus
-#   sampling.
+# - Holtzman et al., *The curious case of neural text degeneration*,
+#   [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): nucleus sampling.
 # - Chen et al., *Pix2seq*, [arXiv:2109.10852](https://arxiv.org/abs/2109.10852): boxes as tokens.
-# - Ning et al., *All in tokens*, [arXiv:2301.02229](https://arxiv.org/abs/2301.02229): masks as tokens, and soft targets for them.
+# - Ning et al., *All in tokens*, [arXiv:2301.02229](https://arxiv.org/abs/2301.02229): masks as tokens.
 # - van den Oord et al., [arXiv:1711.00937](https://arxiv.org/abs/1711.00937): the VQ-VAE.
 # - [`model/sampling.py`](../numpy_paligemma/model/sampling.py),
 #   [`answers/detection.py`](../numpy_paligemma/answers/detection.py) and

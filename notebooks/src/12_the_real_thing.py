@@ -5,9 +5,10 @@
 #
 # ## What you'll do
 #
-# You build every published model as a skeleton, from some twenty numbers each, and read off what it costs: disk,
-# memory, and time on the machine in front of you. You learn how to get one, and what to ask it. Then you go through the five
-# things that PaliGemma 2 changes, each with its formula, and switch each off to see who would notice.
+# You build every published model as a skeleton, from some twenty numbers each, and read off what it costs:
+# disk, memory, and time on the machine in front of you. You learn how to get one, and what to ask it. Then
+# you go through the five things that PaliGemma 2 changes, each with its formula, and switch each off to see
+# who would notice.
 #
 # ## What you'll learn
 #
@@ -20,9 +21,9 @@
 # ## What you'll need
 #
 # Notebooks 07 and 08: the Gemma block, the cache. **No download:** cells that need the weights are tagged
-# `needs-weights`; where there are none they say what they would do and pass on. In the shapes below, T is the number of
-# places that picture and prompt take, D the numbers in a token's vector, V the tokens, L the blocks, N and K the query and
-# key-value heads, H the numbers in a head.
+# `needs-weights`; where there are none they say what they would do and pass on. In the shapes below, T is
+# the number of places that picture and prompt take, D the numbers in a token's vector, V the tokens, L the
+# blocks, N and K the query and key-value heads, H the numbers in a head.
 
 # %%
 import math
@@ -44,9 +45,9 @@ print("weights used here: the tiny random ones of tests/golden/gemma_2")
 # %% [markdown]
 # ## Which there are
 #
-# Two families, and three sizes of picture each. PaliGemma 1 writes with Gemma 2B, PaliGemma 2 with one of three Gemma 2; the eye
-# is always the same SigLIP, but for its table of positions. These are all the numbers that decide about size and arithmetic,
-# as `config.json` has them, in our own dataclasses:
+# Two families, and three sizes of picture each. PaliGemma 1 writes with Gemma 2B, PaliGemma 2 with one of
+# three Gemma 2; the eye is always the same SigLIP, but for its table of positions. These are all the
+# numbers that decide about size and arithmetic, as `config.json` has them, in our own dataclasses:
 
 # %%
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
@@ -76,12 +77,14 @@ def published(name, image_size=224):
 print(published("PaliGemma 3B").vision.patches, "patches at 224 pixels")
 
 # %% [markdown]
-# (Two of Gemma 2's fields are left out here, its scale of queries and the list of blocks with a window: they come below.)
+# (Two of Gemma 2's fields are left out here, its scale of queries and the list of blocks with a window:
+# they come below.)
 #
 # ## How many parameters?
 #
-# One need not trust a name that says 3B. The loader has an explicit line for every tensor, with its shape; whoever stands in
-# for the file (`take`) is asked for each in turn. One that reads makes a model, one that adds up shapes makes a bill.
+# One need not trust a name that says 3B. The loader has an explicit line for every tensor, with its shape;
+# whoever stands in for the file (`take`) is asked for each in turn. One that reads makes a model, one that
+# adds up shapes makes a bill.
 
 # %%
 from numpy_paligemma.checkpoints.assemble import gemma_block_weights, paligemma_weights
@@ -123,8 +126,9 @@ for name in SIZES:
 # %% [markdown]
 # ### Check: others have counted
 #
-# keras-hub, a library that has nothing to do with ours, lists its presets' parameters. It keeps the vocabulary at 257,152 rows;
-# Hugging Face's files have 64 more, which mean nothing. With as many rows the counts must agree to the unit.
+# keras-hub, a library that has nothing to do with ours, lists its presets' parameters. It keeps the
+# vocabulary at 257,152 rows; Hugging Face's files have 64 more, `<image>` and padding. With as many rows
+# the counts must agree to the unit.
 
 # %%
 LISTED = {  # keras-hub, pali_gemma_presets.py
@@ -155,21 +159,23 @@ axes.invert_yaxis()
 axes.legend(frameon=False, loc="upper right")
 show(
     figure,
-    "Figure 1. Where the parameters are. The eye (blue) is the same in all and the bridge too thin to see; the table of tokens "
-    "(pale) is large because the vocabulary is; the rest is the decoder.",
-    "Four bars, of 2.9, 3.0, 9.7 and 27.7 billion parameters, each cut into eye, embedding and decoder; "
-    "the decoder is the longest part of all.",
+    "Figure 1. Where the parameters are. The eye (blue) is the same in all and the bridge too thin "
+    "to see; the table of tokens (pale) is large because the vocabulary is; the rest is the "
+    "decoder.",
+    "Four bars, of 2.9, 3.0, 9.7 and 27.7 billion parameters, each cut into eye, embedding and "
+    "decoder; the decoder is the longest part of all.",
 )
 
 # %% [markdown]
 # ## Getting one
 #
-# The published checkpoints are *gated*: you accept Google's licence for Gemma once, on the hub, and are let in at once.
+# The published checkpoints are *gated*: you accept Google's licence for Gemma once, on the hub, and are let
+# in at once.
 #
 # 1. Make an account on huggingface.co, open a model's page, such as
 #    [google/paligemma-3b-mix-224](https://huggingface.co/google/paligemma-3b-mix-224), and accept.
-# 2. Make an [access token](https://huggingface.co/settings/tokens) that may read, and hand it over: `hf auth login`, or the
-#    environment variable `HF_TOKEN`.
+# 2. Make an [access token](https://huggingface.co/settings/tokens) that may read, and hand it over: `hf
+#    auth login`, or the environment variable `HF_TOKEN`.
 # 3. Ask by name:
 #
 # ```sh
@@ -177,11 +183,12 @@ show(
 #     --image photo.jpg --prompt "caption en" --no-sample
 # ```
 #
-# The first time it downloads into the hub's cache, which other libraries share; then it does not ask the network for weights again.
+# The first time it downloads into the hub's cache, which other libraries share; then it does not ask the
+# network for weights again.
 #
-# **Which branch?** PaliGemma 1's `main` holds float32, 11.7 GB; the branches `bfloat16` and `float16` hold the same in half of
-# that. The training's float32 is nothing that an answer needs, and this package holds matrices in bfloat16 unless told otherwise: so
-# without `--revision` it takes the branch `bfloat16`. PaliGemma 2 is published in bfloat16 only.
+# **Which branch?** PaliGemma 1's `main` holds float32, 11.7 GB; the branches `bfloat16` and `float16` hold
+# the same in half of that. This package holds matrices in bfloat16 unless told otherwise: so without
+# `--revision` it takes the branch `bfloat16`. PaliGemma 2 is published in bfloat16 only.
 #
 # Is one here?
 
@@ -199,8 +206,8 @@ except HubError as error:
 # %% [markdown]
 # ## The bill in memory
 #
-# Matrices are held as you ask, and nearly all parameters are in matrices. Beside them stands the cache (notebook 08), in
-# float32: keys and values, 2 · L · K · H numbers a place.
+# Matrices are held as you ask, and nearly all parameters are in matrices. Beside them stands the cache
+# (notebook 08), in float32: keys and values, 2 · L · K · H numbers a place.
 
 # %%
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -237,20 +244,23 @@ for axis in axes:
     axis.invert_yaxis()
 show(
     figure,
-    "Figure 2. Memory: the weights, and the cache of one question about a picture of 224, 448 or 896 pixels. PaliGemma 1, with one "
-    "key-value head, hardly has a cache; PaliGemma 2 pays for its four to sixteen.",
+    "Figure 2. Memory: the weights, and the cache of one question about a picture of 224, 448 or "
+    "896 pixels. PaliGemma 1, with one key-value head, hardly has a cache; PaliGemma 2 pays for its "
+    "four to sixteen.",
     "Two bar charts. Weights grow from 5 to 52 GiB; caches are far below, the largest about 3 GiB.",
 )
 
 # %% [markdown]
-# (Where the file's dtype is the one you ask for, the matrices are not copied at all: they stay in the file, *mapped*, and the system
-# keeps in memory what it has room for. The bill then is what should fit if you do not want to wait for the disk at every word.)
+# (Where the file's dtype is the one you ask for, the matrices are not copied at all: they stay in the file,
+# *mapped*, and the system keeps in memory what it has room for. The bill then is what should fit if you do
+# not want to wait for the disk at every word.)
 #
 # ## The bill in time
 #
-# Two limits decide. The first token needs the eye and the prefill, hundreds of vectors through every matrix: it waits for
-# **arithmetic**. Every further token is one vector through every matrix: each parameter is fetched, used once and dropped, so it waits for
-# **memory**. Measure both here, on a matrix as large as one of PaliGemma's:
+# Two limits decide. The first token needs the eye and the prefill, hundreds of vectors through every
+# matrix: it waits for **arithmetic**. Every further token is one vector through every matrix: each
+# parameter is fetched, used once and dropped, so it waits for **memory**. Measure both here, on a matrix as
+# large as one of PaliGemma's:
 
 # %%
 from timeit import repeat
@@ -280,9 +290,9 @@ for dtype, matrix in matrices.items():
     print(f"{bandwidth[dtype] / 1e9:5.1f} GB of weights a second")
 
 # %% [markdown]
-# A matrix in bfloat16 has half the bytes, but each number must be widened to float32 on its way, tile by tile. Now the estimate is a
-# multiplication: vectors times the parameters that they pass. (It leaves out the comparing of places with places, which is small at 224
-# pixels.)
+# A matrix in bfloat16 has half the bytes, but each number must be widened to float32 on its way, tile by
+# tile. Now the estimate is a multiplication: vectors times the parameters that they pass. (It leaves out
+# the comparing of places with places, which is small at 224 pixels.)
 
 
 # %%
@@ -314,16 +324,17 @@ axes[0].invert_yaxis()
 axes[1].legend(frameon=False, loc="upper right")
 show(
     figure,
-    "Figure 3. What the limits of the machine that made this page allow at 224 pixels, if the weights fit into its memory: time "
-    "to the first token (left) and for each one after it (right). Run this page on yours.",
+    "Figure 3. What the limits of the machine that made this page allow at 224 pixels, if the "
+    "weights fit into its memory: time to the first token (left) and for each one after it (right). "
+    "Run this page on yours.",
     "Two bar charts for four models and two dtypes; times grow with the number of parameters.",
 )
 
 # %% [markdown]
 # ### Does the estimate hold?
 #
-# Build one decoder block of PaliGemma 3B in its true size, by the loader's own lines, from a take that makes numbers up; send one vector
-# through; and compare with what its bytes say.
+# Build one decoder block of PaliGemma 3B in its true size, by the loader's own lines, from a take that
+# makes numbers up; send one vector through; and compare with what its bytes say.
 
 # %%
 from numpy_paligemma.model.gemma import gemma_block
@@ -354,9 +365,10 @@ print(f"by its bytes {1000 * held / bandwidth['bfloat16']:.0f} ms")
 # %% [markdown]
 # ## What to ask
 #
-# The names end in what a model was trained for. **pt** is pretrained only: it knows the prompts below and wants to be fine-tuned;
-# a free question often gets an empty answer or a caption. **mix** was tuned on a mixture of tasks, and is the one to try things with. **ft-…** was
-# tuned on one task, and takes only its prompts.
+# The names end in what a model was trained for. **pt** is pretrained only: it knows the prompts below and
+# wants to be fine-tuned; a free question often gets an empty answer or a caption. **mix** was tuned on a
+# mixture of tasks, and is the one to try things with. **ft-…** was tuned on one task, and takes only its
+# prompts.
 #
 # | prompt | answer | pt | mix |
 # |---|---|---|---|
@@ -368,7 +380,8 @@ print(f"by its bytes {1000 * held / bandwidth['bfloat16']:.0f} ms")
 # | `segment cat` | four `<loc>`, sixteen `<seg>`, a label | yes | yes |
 # | `What is on the flower?` | free text | | yes |
 #
-# What should come out? These pairs are published, by people who had the weights; they were **not** run for this page, which was made without them.
+# What should come out? These pairs are published, by people who had the weights; they were **not** run for
+# this page, which was made without them.
 #
 # | checkpoint | picture and prompt | greedy answer | published in |
 # |---|---|---|---|
@@ -378,7 +391,8 @@ print(f"by its bytes {1000 * held / bandwidth['bfloat16']:.0f} ms")
 # | 3b-mix-224 | a bee, `What is on the flower?` | `bee` | Hugging Face's blog |
 # | paligemma2-3b-mix-224 | a cat in the snow, `Where is the cat standing?` | `snow` | transformers' documentation |
 #
-# Now the sample picture of this series. The miniature calls it "a red circle, a blue star and a yellow triangle".
+# Now the sample picture of this series. The miniature calls it "a red circle, a blue star and a yellow
+# triangle".
 
 # %% tags=["needs-weights"]
 from numpy_paligemma import load_hf_model
@@ -428,8 +442,8 @@ else:
 # %% [markdown]
 # ## PaliGemma 2: one function, five changes
 #
-# Gemma 2 is the same stack of blocks, and here it is the same functions; each change acts where its field is set. The golden model
-# for it is tiny and random, and every size in it differs, so that nothing is right by chance. What `transformers` computed inside its own copy is
+# Gemma 2 is the same stack of blocks, and here it is the same functions; each change acts where its field
+# is set. The golden model for it is tiny and random. What `transformers` computed inside its own copy is
 # stored beside it, in float64.
 
 # %%
@@ -471,8 +485,9 @@ assert found < 1e-12
 plots.source(gemma_block)
 
 # %% [markdown]
-# A trap for whoever loads files: `post_attention_layernorm` is in both families. In PaliGemma 1 it is the norm *before the MLP*, in PaliGemma 2 the new
-# one, *behind the attention*. A loader that only compares names takes the wrong one and says nothing. Ours looks at the family first:
+# A trap for whoever loads files: `post_attention_layernorm` is in both families. In PaliGemma 1 it is the
+# norm *before the MLP*, in PaliGemma 2 the new one, *behind the attention*. A loader that only compares
+# names takes the wrong one and says nothing. Ours looks at the family first:
 
 # %%
 as_gemma_1 = replace(c, text=replace(c.text, post_norms=False))
@@ -482,7 +497,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **Two and three: soft caps.** Scores are bent to stay within ±50 before the softmax of attention, logits within ±30 before the last one:
+# **Two and three: soft caps.** Scores are bent to stay within ±50 before the softmax of attention, logits
+# within ±30 before the last one:
 #
 # $$\text{cap} \cdot \tanh(x / \text{cap})$$
 
@@ -507,7 +523,8 @@ show(
 )
 
 # %% [markdown]
-# A cap keeps the order, so greedy text does not depend on the one on logits. Probabilities do. How many times as likely as a logit of 30 is one of 40?
+# A cap keeps the order, so greedy text does not depend on the one on logits. Probabilities do. How many
+# times as likely as a logit of 30 is one of 40?
 
 # %%
 raw, bent = np.array([40.0, 30]), soft_cap(np.array([40.0, 30]), 30)
@@ -515,18 +532,20 @@ odds = [softmax(z)[0] / softmax(z)[1] for z in (raw, bent)]
 print(f"without the cap {odds[0]:,.0f} times, with it {odds[1]:.0f}")
 
 # %% [markdown]
-# **Four: the scale of the queries.** Scores are multiplied by 1/√H, the size of a head, in PaliGemma 1 and in the 3B and 10B of PaliGemma 2.
-# The 28B has H = 128, but its config says `query_pre_attn_scalar` 144, which is D / N. Taking H there makes every score 6 % too large:
+# **Four: the scale of the queries.** Scores are multiplied by 1/√H, the size of a head, in PaliGemma 1 and
+# in the 3B and 10B of PaliGemma 2. The 28B has H = 128, but its config says `query_pre_attn_scalar` 144,
+# which is D / N. Taking H there makes every score 6 % too large:
 
 # %%
 D, _, N, _, H, _ = SIZES["PaliGemma 2 28B"]
 print(f"D / N = {D // N}, H = {H}: scores too large by {H**-0.5 / (D / N) ** -0.5:.3f}")
 
 # %% [markdown]
-# **Five: windows.** Every other block, beginning with the first, looks back at most 4,096 places. At 224 and 448 pixels no usual sequence is as long,
-# so nothing happens. At 896 pixels the picture alone has 4,096. And the prefix? As `transformers` reads it, the window shortens only
-# the looking *back* of the answer: picture and prompt go on seeing all of each other. In small, five places of picture and prompt, four of answer and a
-# window of four:
+# **Five: windows.** Every other block, beginning with the first, looks back at most 4,096 places. At 224
+# and 448 pixels no usual sequence is as long, so nothing happens. At 896 pixels the picture alone has
+# 4,096. And the prefix? As `transformers` reads it, the window shortens only the looking *back* of the
+# answer: picture and prompt go on seeing all of each other. In small, five places of picture and prompt,
+# four of answer and a window of four:
 
 # %%
 from numpy_paligemma.model.fusion import prefix_lm_mask
@@ -546,18 +565,19 @@ for axis, mask, title in zip(axes, masks, titles, strict=True):
 axes[1].set(ylabel="", yticks=[])
 show(
     figure,
-    "Figure 5. Who may see whom: amber the picture, pale the prompt, magenta the answer. Black: what the window takes away, "
-    "and only from the answer's rows.",
-    "Two squares of nine by nine cells. On the right a staircase at the lower left is black: the later "
-    "a token of the answer, the fewer places of picture and prompt it sees.",
+    "Figure 5. Who may see whom: amber the picture, pale the prompt, magenta the answer. Black: "
+    "what the window takes away, and only from the answer's rows.",
+    "Two squares of nine by nine cells. On the right a staircase at the lower left is black: the "
+    "later a token of the answer, the fewer places of picture and prompt it sees.",
 )
 
 # %% [markdown]
 # ### Who would notice?
 #
-# Switch each of them off in the golden model, one at a time, and compare: how far off the logits are, and at how many places another token
-# would be the likeliest. (The golden model's caps are 3 and 4 and its window is 3, so that they act on every line; the published 50, 30 and
-# 4,096 act more rarely.)
+# Switch each of them off in the golden model, one at a time, and compare: how far off the logits are, and
+# at how many places another token would be the likeliest. (The golden model's caps, 3 and 4, and its
+# window, 3, are small so that they show; how much the published 50, 30 and 4,096 do, only the published
+# weights can tell.)
 
 
 # %%
@@ -597,41 +617,49 @@ axes.set_xticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
 axes.minorticks_off()
 show(
     figure,
-    "Figure 6. What is left out, how far the logits are then from the reference's, and how many of the likeliest tokens "
-    "change. Without the cap on logits none does: greedy text alone would never tell.",
+    "Figure 6. What is left out, how far the logits are then from the reference's, and how many of "
+    "the likeliest tokens change. Without the cap on logits none does: greedy text alone would "
+    "never tell.",
     "Six bars on a logarithmic axis: with nothing left out about 1e-15, with each of the others "
     "between a thousandth and one.",
 )
 
 # %% [markdown]
-# This is why the package compares layer by layer with the reference, and why no field of `config.json` is passed over: a model that loads and writes English
-# can be wrong.
+# This is why the package compares layer by layer with the reference, and why it refuses a `config.json`
+# that asks for other arithmetic than it has: a model that loads and writes English can be wrong.
 #
 # ## On your own
 #
-# 1. **What fits?** Write `fits(gib)`: the models of `SIZES` whose weights in bfloat16 and cache of a 224-pixel picture with 100 tokens fit. `fits(8)`
-#    must give both 3Bs, `fits(24)` the 10B too, `fits(64)` all.
-# 2. **The last words of a long answer.** At 896 pixels picture, `<bos>`, prompt and newline take T places. How many of them does the
-#    answer's token i (from 0) *not* see in a block with the window w? Check your formula against `prefix_lm_mask` for T = 12, w = 5, ten tokens.
-# 3. **Another sort of off.** Give the golden model the query scale of a head twice as large, `(2 * c.text.head_dim) ** -0.5`. Scores before the cap
-#    must be those of `without(query_scale=None)` divided by √2 in the first block. (With a `tap`: `decoder/block00/attention/scores` comes *behind* the cap,
-#    so set `score_cap=None` in both.)
+# 1. **What fits?** Write `fits(gib)`: the models of `SIZES` whose weights in bfloat16 and cache of a
+#    224-pixel picture with 100 tokens fit. `fits(8)` must give both 3Bs, `fits(24)` the 10B too, `fits(64)`
+#    all.
+# 2. **The last words of a long answer.** At 896 pixels picture, `<bos>`, prompt and newline take T places.
+#    How many of them does the answer's token i (from 0) *not* see in a block with the window w? Check your
+#    formula against `prefix_lm_mask` for T = 12, w = 5, ten tokens.
+# 3. **Another sort of off.** Give the golden model the query scale of a head twice as large, `(2 *
+#    c.text.head_dim) ** -0.5`. Scores before the cap must be those of `without(query_scale=None)` divided
+#    by √2 in the first block. (With a `tap`: `decoder/block00/attention/scores` comes *behind* the cap, so
+#    set `score_cap=None` in both.)
 #
 # ## In practice
 #
 # - Try `mix` at 224 first; 448 reads text better, at four times the places. `pt` is for fine-tuning.
-# - The weights are read once for every further token, whatever the batch: the answers to several prompts at once take little longer than one.
-# - A graphics card has ten or more times the bandwidth of a processor's memory, and so gives that many times the words: `--device cuda`.
-# - If a checkpoint is refused, the line says which field or tensor; it is cheaper than an answer that is quietly wrong.
+# - The weights are read once for every further token, whatever the batch: the answers to several prompts at
+#   once take little longer than one.
+# - A graphics card has ten or more times the bandwidth of a processor's memory, and so gives that many
+#   times the words: `--device cuda`.
+# - If a checkpoint is refused, the line says which field or tensor; it is cheaper than an answer that is
+#   quietly wrong.
 #
 # ## Further reading
 #
-# - Beyer et al., *PaliGemma*, [arXiv:2407.07726](https://arxiv.org/abs/2407.07726); Steiner et al., *PaliGemma 2*,
-#   [arXiv:2412.03555](https://arxiv.org/abs/2412.03555).
+# - Beyer et al., *PaliGemma*, [arXiv:2407.07726](https://arxiv.org/abs/2407.07726); Steiner et al.,
+#   *PaliGemma 2*, [arXiv:2412.03555](https://arxiv.org/abs/2412.03555).
 # - Gemma Team, *Gemma 2*, [arXiv:2408.00118](https://arxiv.org/abs/2408.00118), section 2 and table 1.
-# - Hugging Face's posts on [PaliGemma](https://huggingface.co/blog/paligemma) and [PaliGemma 2](https://huggingface.co/blog/paligemma2): names,
-#   branches, examples.
-# - [`model/gemma.py`](../numpy_paligemma/model/gemma.py), [`model/config.py`](../numpy_paligemma/model/config.py) and
+# - Hugging Face's posts on [PaliGemma](https://huggingface.co/blog/paligemma) and [PaliGemma
+#   2](https://huggingface.co/blog/paligemma2): names, branches, examples.
+# - [`model/gemma.py`](../numpy_paligemma/model/gemma.py),
+#   [`model/config.py`](../numpy_paligemma/model/config.py) and
 #   [`checkpoints/assemble.py`](../numpy_paligemma/checkpoints/assemble.py).
 
 # %% [markdown]
@@ -656,7 +684,8 @@ show(
 # assert fits(64) == list(SIZES)
 # ```
 #
-# **2.** Token i stands at place T + i and sees w places, its own included, so all before T + i - w + 1 are hidden, and at most all T:
+# **2.** Token i stands at place T + i and sees w places, its own included, so all before T + i - w + 1 are
+# hidden, and at most all T:
 #
 # ```python
 # def hidden(T, i, w):
