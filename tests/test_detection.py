@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from numpy_paligemma.answers.detection import (
@@ -310,6 +310,7 @@ answers = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(answers)
 @example("<loc" * 2000)
 @example(" " * 20000 + "<seg")
@@ -320,6 +321,7 @@ def test_no_text_raises_and_the_parts_joined_are_the_text(text: str) -> None:
     assert all(part.text for part in parts)
 
 
+@settings(deadline=None)
 @given(answers)
 def test_whatever_is_no_object_and_not_blank_has_a_reason(text: str) -> None:
     parts = parse_answer(text)
@@ -343,6 +345,7 @@ objects = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(objects, st.sampled_from([" ; ", ";", "\n"]))
 def test_what_is_written_is_read_back(
     said: list[tuple[str, tuple[int, int, int, int], tuple[int, ...]]], between: str

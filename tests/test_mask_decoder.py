@@ -230,6 +230,14 @@ def test_pickled_objects_are_never_opened(tmp_path: Path, exact: Arrays) -> None
     assert_one_line(written(tmp_path, exact | {BIAS: pickled}), told=BIAS)
 
 
+def test_a_header_that_numpy_will_not_read_is_told_in_one_line(
+    tmp_path: Path, exact: Arrays
+) -> None:
+    fields = [(f"field{i}", np.float32) for i in range(900)]
+    long = np.zeros(1, fields)  # NumPy refuses headers so long, in three lines
+    assert_one_line(written(tmp_path, exact | {BIAS: long}), told="max_header_size")
+
+
 def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, exact: Arrays) -> None:
     path = written(tmp_path, exact)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(match="Duplicate name"):

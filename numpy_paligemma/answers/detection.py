@@ -113,8 +113,9 @@ def box_in_pixels(bins: Bins, size: tuple[int, int], *, scale: int = 1023) -> Bo
         Inverted where the bins are.
     """
     top, left, bottom, right = bins
-    xs = [at * size[0] / scale for at in (left, right)]
-    ys = [at * size[1] / scale for at in (top, bottom)]
+    # divided first, as big_vision's evaluator does: pasted masks then agree to the pixel
+    xs = [at / scale * size[0] for at in (left, right)]
+    ys = [at / scale * size[1] for at in (top, bottom)]
     return xs[0], ys[0], xs[1], ys[1]
 
 

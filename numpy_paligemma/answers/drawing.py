@@ -98,36 +98,48 @@ def draw_things(picture: Image.Image, things: Iterable[Thing]) -> Image.Image:
     return canvas
 
 
-def encode(picture: Image.Image, name: str) -> bytes:
+def encode(picture: Picture, name: str) -> bytes:
     """Turn a picture into a file's bytes, of the kind that the file's name ends in.
 
     Raises
     ------
     ValueError
-        If Pillow cannot write that kind, or not without changing the picture's size.
+        If Pillow cannot write that kind, or not this picture.
     """
-    kind = Image.registered_extensions().get(Path(name).suffix.lower(), "")
-    if kind not in Image.SAVE:
-        msg = f"{name}: expected a name that ends as a picture's, such as .png or .jpg"
-        raise ValueError(msg)
-    file = BytesIO()
+    kind, file = _kind(name), BytesIO()
     try:
         picture.save(file, kind, **(JPEG if kind == "JPEG" else {}))
-        size = Image.open(file).size if kind in Image.OPEN else picture.size
     except MemoryError:
         raise
     except Exception as error:  # every kind has its own
         msg = f"{name}: the picture cannot be written as {kind} ({error}); "
         raise ValueError(msg + "take another ending, such as .png") from error
-    if size != picture.size:  # an icon is shrunk without a word
-        msg = f"{name}: {kind} makes {picture.size} into {size}; take another ending, "
-        raise ValueError(msg + "such as .png")
     return file.getvalue()
 
 
 def check_ending(name: str) -> None:
-    """Refuse a file's name for its ending, as `encode` does, before there is a picture."""
-    encode(Image.new("RGB", (400, 300)), name)
+    """Refuse a file's name for its ending, before there is a picture.
+
+    Raises
+    ------
+    ValueError
+        If `encode` would, or would change the picture's size.
+    """
+    trial, kind = Image.new("RGB", (400, 300)), _kind(name)
+    data = encode(trial, name)
+    size = Image.open(BytesIO(data)).size if kind in Image.OPEN else trial.size
+    if size != trial.size:  # an icon is shrunk without a word
+        msg = f"{name}: {kind} makes {trial.size} into {size}; take another ending, "
+        raise ValueError(msg + "such as .png")
+
+
+def _kind(name: str) -> str:
+    """Find what Pillow calls the kind of file that a name ends in."""
+    kind = Image.registered_extensions().get(Path(name).suffix.lower(), "")
+    if kind not in Image.SAVE:
+        msg = f"{name}: expected a name that ends as a picture's, such as .png or .jpg"
+        raise ValueError(msg)
+    return kind
 
 
 def _once(things: Iterable[Thing]) -> list[Thing]:

@@ -32,9 +32,11 @@ WAYS_TO_IT = (
 LEFT_OUT = re.compile(r"encoder\.|_vq_vae\._ema_")
 BFLOAT16 = np.dtype("V2")  # NumPy has no name for it, and stores two bytes a number
 
+Shape = tuple[int, ...]
+
 
 def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
-    """Find the mask decoder's file.
+    """Find the mask decoder's file: its path.
 
     Parameters
     ----------
@@ -43,10 +45,6 @@ def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
         in `folder`.
     folder : Path
         The checkpoint's.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------
@@ -126,23 +124,19 @@ class _Take:
     """Gives arrays by their published names, and notes what does not agree."""
 
     def __init__(self, path: Path, archive: NpzFile, wide: np.dtype) -> None:
-        self.path = path
-        self.archive = archive
-        self.wide = wide
+        self.path, self.archive, self.wide = path, archive, wide
         self.missing: list[str] = []
         self.misshapen: list[str] = []
         self.strange: list[str] = []
         self.not_finite: list[str] = []
         self.untaken = set(archive.files)
 
-    def kernel(
-        self, name: str, shape: tuple[int, ...], out: int | None = None
-    ) -> Kernel:
+    def kernel(self, name: str, shape: Shape, out: int | None = None) -> Kernel:
         """Take a convolution's weight and bias; `out` where it is not the first axis."""
         weight = self.array(f"{name}.weight", shape)
         return Kernel(weight, self.array(f"{name}.bias", (out or shape[0],)))
 
-    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def array(self, name: str, shape: Shape) -> np.ndarray:
         """Take an array, in the dtype of the arithmetic; an empty one if it is wrong."""
         if name not in self.archive.files:
             self.missing.append(name)
@@ -151,11 +145,11 @@ class _Take:
         stored = _read(self.path, self.archive, name)
         if stored.shape != shape:
             self.misshapen.append(f"{name} expected {shape}, found {stored.shape}")
-        if stored.dtype.kind != "f" and stored.dtype != BFLOAT16:
-            self.strange.append(f"{name} is {stored.dtype}")
-            return np.empty(0)
         if stored.dtype == BFLOAT16:
             stored = widen_bfloat16(stored.view(np.uint16))
+        elif stored.dtype.kind != "f":
+            self.strange.append(f"{name} is {stored.dtype}")
+            return np.empty(0)
         with np.errstate(over="ignore"):  # what float32 cannot hold is found just below
             array = stored.astype(self.wide)
         if not np.isfinite(array).all():
@@ -184,10 +178,8 @@ def _open(path: Path) -> NpzFile:
     try:
         archive = NpzFile(path, allow_pickle=False)  # type: ignore[arg-type]  # paths too
     except Exception as error:  # NumPy's, the zip library's or the system's own
-        msg = f"{path}: expected an .npz file, but {error}; get it again"
-        raise ValueError(msg) from error
-    twice = [name for name, n in Counter(archive.files).items() if n > 1]
-    if twice:
+        raise _damaged(path, "an .npz file", error) from error
+    if twice := [name for name, n in Counter(archive.files).items() if n > 1]:
         archive.close()
         msg = f"{path}: {some(twice)} there more than once"
         raise ValueError(msg)
@@ -199,5 +191,10 @@ def _read(path: Path, archive: NpzFile, name: str) -> np.ndarray:
     try:
         return np.asarray(archive[name])
     except Exception as error:  # NumPy's, the zip library's, zlib's: too many to list
-        msg = f"{path}: expected whole arrays of numbers, but {name}: {error}; "
-        raise ValueError(msg + "get it again") from error
+        raise _damaged(path, f"{name} to be a whole array of numbers", error) from error
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> ValueError:
+    """Say in one line what another library said in one or more."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"{path}: expected {expected}, but {said}; get it again")

@@ -7,7 +7,7 @@ from functools import partial
 
 from numpy_paligemma.answers.detection import BOX_SCALES
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled, checkpoint_folder
-from numpy_paligemma.commands.generate import aloud, answer_pieces
+from numpy_paligemma.commands.generate import aloud, asker
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
     found = []
     with Progress(sys.stderr) as progress:
         model, processor = load_hf_model(MINIATURE)
-        ask = partial(answer_pieces, model, processor, [image], progress=progress)
+        ask = asker(model, processor, [image], progress)
         print(f"model {MINIATURE}, picture {source}\n{CAPTION}:", file=sys.stderr)
         "".join(aloud(ask(CAPTION, do_sample=False)))
         for prompt in WHERE:

@@ -1,10 +1,10 @@
-"""``numpy-paligemma generate``: answer a prompt about a picture."""
+"""``numpy-paligemma generate``: answer prompts about a picture."""
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Unpack
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, Unpack
 
 import numpy as np
 
@@ -18,61 +18,74 @@ log = logging.getLogger(__name__)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Answer a prompt about a picture, token by token, on stdout."""
+    """Answer prompts about a picture, token by token, on stdout."""
     args = parse(argv)
-    if not args.prompt.strip():
+    if not all(prompt.strip() for prompt in args.prompt):
         log.warning(
             "warning: the prompt is empty; PaliGemma expects a task, such as "
             '"caption en", "answer en what is this?", "detect cat" or "ocr"'
         )
     # first: a mistyped name should not have to wait for a checkpoint
     pictures = [load_image(name) for name in args.image]
-    tell: Callable[[str], None] | None = None
+    teller = None
     if args.draw or args.json:
-        from numpy_paligemma.commands.telling import teller  # noqa: PLC0415  35 ms
+        from numpy_paligemma.commands.telling import Teller  # noqa: PLC0415  35 ms
 
-        tell = teller(args, pictures[0])
+        teller = Teller(args, pictures[0])
     # weights that overflow end in one line of ours, without NumPy's warnings before it
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         model, processor = load_hf_model(
             args.model, device=args.device, dtype=args.dtype, revision=args.revision
         )
-        pieces = answer_pieces(
-            model,
-            processor,
-            pictures,
-            args.prompt,
-            progress,
-            max_new_tokens=args.max_new_tokens,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            do_sample=not args.no_sample,
-            seed=args.seed,
-        )
-        said = "".join(pieces) if args.json else "".join(aloud(pieces))
-    if tell:
-        tell(said)
+        ask = asker(model, processor, pictures, progress)
+        for prompt in args.prompt:
+            pieces = ask(
+                prompt,
+                max_new_tokens=args.max_new_tokens,
+                temperature=args.temperature,
+                top_p=args.top_p,
+                do_sample=not args.no_sample,
+                seed=args.seed,
+            )
+            said = "".join(pieces) if args.json else "".join(aloud(pieces))
+            if teller:
+                teller.tell(prompt, said)
+    if teller:
+        teller.draw()
 
 
-def answer_pieces(
+class Ask(Protocol):
+    """Answers one prompt, a piece of text at a time."""
+
+    def __call__(self, prompt: str, /, **options: Unpack[Options]) -> Iterator[str]:
+        """Answer; the speed is noted at the end."""
+
+
+def asker(
     model: PaliGemma,
     processor: PaliGemmaProcessor,
     pictures: Sequence[ImageSource],
-    prompt: str,
     progress: Progress,
-    **options: Unpack[Options],
-) -> Iterator[str]:
-    """Answer one prompt, a piece of text at a time; the speed is noted at the end."""
-    inputs = processor([prompt], [list(pictures)])
-    options["tap"] = progress.tap(model.config)
-    tokens = model.stream(**inputs, **options)
-    times: list[float] = []
-    yield from processor.tokenizer.stream(_first_row(tokens, progress, times))
-    if len(times) > 1:
-        # the first came out of the prefill, which is another kind of work
-        rate = (len(times) - 1) / (times[-1] - times[0])
-        progress.note(f"{len(times)} tokens, {rate:.3g} a second after the first")
+) -> Ask:
+    """Ask any number of prompts about pictures that are looked at once, when needed."""
+    looks: list[np.ndarray] = []
+
+    def ask(prompt: str, /, **options: Unpack[Options]) -> Iterator[str]:
+        inputs = processor([prompt], [list(pictures)])
+        tap = progress.tap(model.config, looked=bool(looks))
+        if not looks:
+            looks.append(model.look(inputs["pixel_values"], tap))
+        options |= {"soft_tokens": looks[0], "tap": tap}
+        tokens = model.stream(**inputs, **options)
+        times: list[float] = []
+        yield from processor.tokenizer.stream(_first_row(tokens, progress, times))
+        if len(times) > 1:
+            # the first came out of the prefill, which is another kind of work
+            rate = (len(times) - 1) / (times[-1] - times[0])
+            progress.note(f"{len(times)} tokens, {rate:.3g} a second after the first")
+
+    return ask
 
 
 def aloud(pieces: Iterable[str]) -> Iterator[str]:

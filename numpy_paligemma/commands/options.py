@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser; the README's table of options repeats its help."""
     p = argparse.ArgumentParser(
         "numpy-paligemma generate",
-        description="Answer a prompt about a picture.",
+        description="Answer prompts about a picture, a line each.",
         allow_abbrev=False,
     )
     add = p.add_argument
@@ -41,9 +41,15 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         action="append",
         metavar="FILE",
-        help="picture, or - for stdin; may repeat, all for the one prompt",
+        help="picture, or - for stdin; may repeat, all of them for each prompt",
     )
-    add("--prompt", required=True, metavar="TEXT", help='a task, such as "caption en"')
+    add(
+        "--prompt",
+        required=True,
+        action="append",
+        metavar="TEXT",
+        help='a task, such as "caption en"; may repeat, one look serves all',
+    )
     add(
         "--max-new-tokens",
         type=_count,

@@ -39,11 +39,11 @@ class Progress:
         if self.on:
             print(text, file=self.stream)
 
-    def tap(self, c: PaliGemmaConfig) -> Tap:
-        """Make a tap that moves the bar on at the end of every block."""
+    def tap(self, c: PaliGemmaConfig, *, looked: bool = False) -> Tap:
+        """Make a tap that moves the bar on at the end of every block still to come."""
         if not self.on:
             return no_tap
-        depth = c.vision.depth + c.text.depth
+        depth = c.text.depth + (0 if looked else c.vision.depth)
         self.bar = tqdm(total=depth, unit="layer", leave=False, file=self.stream)
 
         def move(name: str, x: np.ndarray) -> np.ndarray:

@@ -205,8 +205,8 @@ def write_readme() -> None:
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    others = ["miniature", "mask_decoder"]
-    wanted = sys.argv[1:] or [*(model.name for model in MODELS), *others]
+    rest = ("miniature", "mask_decoder")
+    wanted = sys.argv[1:] or [*(model.name for model in MODELS), *rest]
     for each in MODELS:
         if each.name in wanted:
             make(each)
