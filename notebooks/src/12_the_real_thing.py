@@ -38,6 +38,7 @@ import plotting as plots
 from plotting import BRIDGE, INK, LANGUAGE, QUIET, VISION, plt, show
 from safetensors.numpy import load_file
 
+# %%
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # this page itself downloads nothing
 warnings.filterwarnings("ignore", message="IProgress")  # nor has it progress bars
 print("weights used here: the tiny random ones of tests/golden/gemma_2")
@@ -54,12 +55,15 @@ from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConf
 
 ALL = {"vocab_size": 257_216, "norm_eps": 1e-6, "rope_base": 10_000.0}
 GEMMA_2 = ALL | {"post_norms": True, "score_cap": 50, "logit_cap": 30, "window": 4096}
+# %%
 SIZES = {  # D, L, N, K, H, hidden width of the MLP
     "PaliGemma 3B": (2048, 18, 8, 1, 256, 16_384),
     "PaliGemma 2 3B": (2304, 26, 8, 4, 256, 9_216),
     "PaliGemma 2 10B": (3584, 42, 16, 8, 256, 14_336),
     "PaliGemma 2 28B": (4608, 46, 32, 16, 128, 36_864),
 }
+
+# %%
 FIELDS = ("width", "depth", "heads", "kv_heads", "head_dim", "mlp_width")
 EYE = {"patch_size": 14, "channels": 3, "width": 1152, "depth": 27, "heads": 16}
 EYE |= {"mlp_width": 4304, "norm_eps": 1e-6}
@@ -108,6 +112,7 @@ class Count:
     vector = matrix
 
 
+# %%
 def count(c):
     """Count the parameters of a model, part by part."""
     take = Count()
@@ -138,13 +143,17 @@ LISTED = {  # keras-hub, pali_gemma_presets.py
     ("PaliGemma 2 10B", 896): 9_666_833_136,
     ("PaliGemma 2 28B", 224): 27_650_192_112,
 }
+
+# %%
 for (name, size), listed in LISTED.items():
     ours = count(published(name, size)).total() - 64 * SIZES[name][0]
     assert ours == listed, (name, ours)
 
-# %% tags=["cover"]
+# %%
 PALE = plots.to_rgba(LANGUAGE, 0.45)
 SHADES = {"eye": VISION, "bridge": BRIDGE, "embedding": PALE, "decoder": LANGUAGE}
+
+# %% tags=["cover"]
 figure, axes = plt.subplots(figsize=(plots.WIDTH, 2.4))
 left = np.zeros(len(SIZES))
 parts = [count(published(name)) for name in SIZES]
@@ -218,6 +227,7 @@ def cache_bytes(c, places):
     return places * 2 * c.text.depth * c.text.kv_heads * c.text.head_dim * 4
 
 
+# %%
 GIB = 2**30
 for name in SIZES:
     c = published(name)
@@ -267,11 +277,13 @@ from timeit import repeat
 
 from numpy_paligemma.arrays.hold import hold_matrix
 
+# %%
 rng = np.random.default_rng(0)
 wide = rng.random((16_384, 2048), np.float32)  # an MLP's, 128 MiB
 many, one = rng.random((128, 2048), np.float32), rng.random((1, 2048), np.float32)
 
 
+# %%
 def best(work):
     """Time a function of no arguments, the best of four, in seconds."""
     return min(repeat(work, number=1, repeat=4))
@@ -305,6 +317,7 @@ def seconds(c, dtype):
     return products / speed[dtype], read / bandwidth[dtype]
 
 
+# %%
 bills = {dtype: [seconds(published(name), dtype) for name in SIZES] for dtype in speed}
 
 # %%
@@ -341,6 +354,7 @@ from numpy_paligemma.model.gemma import gemma_block
 from numpy_paligemma.model.rope import rope_table
 
 
+# %%
 class MadeUp:
     """A take that makes numbers up, small ones."""
 
@@ -356,6 +370,8 @@ c = published("PaliGemma 3B").text
 block = gemma_block_weights(MadeUp(), 0, c)
 held = [getattr(block, name) for name in block.__slots__]
 held = sum(x.nbytes for x in held if x is not None)
+
+# %%
 x = rng.standard_normal((1, 1, c.width), np.float32)
 rope = rope_table(np.ones((1, 1), int), c.head_dim, c.rope_base, like=x)
 took = best(lambda: gemma_block(x, block, rope, None, None, c))
@@ -394,13 +410,16 @@ print(f"by its bytes {1000 * held / bandwidth['bfloat16']:.0f} ms")
 # Now the sample picture of this series. The miniature calls it "a red circle, a blue star and a yellow
 # triangle".
 
-# %% tags=["needs-weights"]
+# %%
 from numpy_paligemma import load_hf_model
 from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.inputs.image import load_image
 
+# %%
 photo = load_image(bundled("sample.jpg"))
 PROMPTS = ["caption en", "answer en how many shapes are there?", "detect star"]
+
+# %% tags=["needs-weights"]
 if folder is None:
     print(f"skipped: would load {NAME} and answer {PROMPTS}, one line each")
 else:
@@ -418,10 +437,11 @@ else:
         answers[prompt] = processor.tokenizer.decode(ids[0])
         print(f"{prompt:40} {answers[prompt]}")
 
-# %% tags=["needs-weights"]
+# %%
 from numpy_paligemma.answers.detection import Detection, box_in_pixels, parse_answer
 from numpy_paligemma.answers.drawing import Thing, draw_things
 
+# %% tags=["needs-weights"]
 if folder is None:
     print("skipped: would draw the star's box on the photo, its bins divided by 1023")
 else:
@@ -451,6 +471,7 @@ from numpy_paligemma import PaliGemma
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 
+# %%
 tiny = Path("../tests/golden/gemma_2")
 c = read_config(tiny)
 model_2 = PaliGemma(c, load_weights(tiny, c, "float64"))
@@ -470,6 +491,7 @@ def apart(model):
     return off / np.abs(expected["logits"]).max(), logits
 
 
+# %%
 found, logits = apart(model_2)
 print(f"off by {found:.0e} of the largest logit")
 assert found < 1e-12
@@ -586,6 +608,7 @@ def without(**fields):
     return replace(model_2, config=replace(c, text=replace(c.text, **fields)))
 
 
+# %%
 blocks = tuple(replace(b, post_norms=None) for b in model_2.weights.decoder.blocks)
 decoder = replace(model_2.weights.decoder, blocks=blocks)
 variants = {
