@@ -11,6 +11,16 @@ from tiny import write_checkpoint
 from numpy_paligemma.commands import main
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say which checkpoint the tests marked `weights` are about."""
+    group = parser.getgroup("weights", "a real checkpoint, with -m weights")
+    about = "a hub name, a folder, or miniature"
+    group.addoption("--model", metavar="NAME", help=about)
+    about = "what transformers computes in; bfloat16 takes half the memory"
+    dtypes = ("float32", "bfloat16")
+    group.addoption("--model-dtype", choices=dtypes, default="float32", help=about)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

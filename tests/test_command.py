@@ -276,7 +276,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a damaged tokenizer": (
         lambda f: (f / "tokenizer.model").write_text("<html>"),
-        r"tokenizer\.model is not a sentencepiece model, or damaged; download it again",
+        r"tokenizer\.model: expected a tokenizer, but it is a web page; download it again",
     ),
     "no image settings": (
         lambda f: (f / "preprocessor_config.json").unlink(),
@@ -284,15 +284,15 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights that are NaN": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.nan)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds NaN; download it",
     ),
     "weights that are infinite": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.inf)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds infinity; download it",
     ),
     "weights near the end of float32": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), 3e38)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        "the logits are not finite, and no tensor of the files is to blame",
     ),
 }
 
@@ -387,7 +387,7 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
     there = [o for a in options.parser()._actions for o in a.option_strings]
     expected = "--model --image --prompt --max-new-tokens --temperature --top-p --seed "
     expected += "--device --dtype --no-sample --revision -h --help "
-    expected += "--draw --json --mask-decoder --box-scale"
+    expected += "--draw --json --mask-decoder --box-scale --token --adapter"
     assert sorted(there) == sorted(expected.split())
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(there)
     for absent in ["int8", "trace", "batch"]:
@@ -395,10 +395,14 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_the_summary_names_the_two_commands(command: Command, word: str) -> None:
+def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
-    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {"generate", "demo"}
+    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "generate",
+        "demo",
+        "info",
+    }
 
 
 def test_nothing_at_all_is_a_usage_error(command: Command) -> None:

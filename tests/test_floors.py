@@ -32,9 +32,10 @@ LIBRARIES = {
     "answers.paste": {"PIL"},
     "answers.tags": {"PIL"},
     "inputs.image": {"PIL"},
-    "inputs.tokenizer": {"sentencepiece"},
+    "inputs.tokenizer_json": {"tokenizers"},
+    "inputs.tokenizer_model": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},
-    "checkpoints.hub": {"huggingface_hub"},
+    "checkpoints.hub_client": {"huggingface_hub"},
     "commands.progress": {"tqdm"},
 }
 LINES_OF_THE_MODEL = 1200

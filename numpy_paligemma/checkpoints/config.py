@@ -10,12 +10,16 @@ name. Whether a checkpoint is a PaliGemma 1 or 2 is said by `text_config.model_t
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
+from numpy_paligemma.checkpoints.mistaken import what_is_wrong
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
 TOO_LARGE = 2**31  # no size, id or base of a model comes near
+LARGE_EPS = 0.01  # published ones are 1e-6; from here on it bends the numbers
+SHOWN = 80  # letters of a value in a message
 MANY = 10_000  # blocks; a file that asks for more has a slip in it
 GEMMA_2 = "gemma2"
 TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
@@ -86,7 +90,7 @@ class _Section:
         value = self.values.get(name)
         if value is not None and value not in allowed:
             wanted = " or ".join(json.dumps(a) for a in allowed)
-            msg = f"{self.where}{name}: expected {wanted}, found {json.dumps(value)}"
+            msg = f"{self.where}{name}: expected {wanted}, found {shorten(value)}"
             raise ValueError(msg)
 
     def count(self, name: str) -> int:
@@ -96,12 +100,14 @@ class _Section:
             return value
         raise self.refusal(name, "a whole number above 0", value)
 
-    def number(self, name: str) -> float:
-        """Read a number above nought."""
+    def number(self, name: str, above: float = 0, below: float = TOO_LARGE) -> float:
+        """Read a number between two others."""
         value: Any = self.values.get(name)
-        if type(value) in {int, float} and 0 < value < TOO_LARGE:
+        if type(value) in {int, float} and above < value < below:
             return float(value)
-        raise self.refusal(name, "a number above 0", value)
+        wanted = f"a number above {above:g}"
+        wanted += f" and below {below:g}" if below < TOO_LARGE else ""
+        raise self.refusal(name, wanted, value)
 
     def number_or_off(self, name: str) -> float | None:
         """Read a number above nought; null switches it off."""
@@ -141,19 +147,36 @@ class _Section:
 
     def refusal(self, name: str, wanted: str, value: object) -> ValueError:
         """Say what was expected of a field and what was found."""
-        found = "nothing" if value is None else json.dumps(value)
+        found = "nothing" if value is None else shorten(value)
         return ValueError(f"{self.where}{name}: expected {wanted}, found {found}")
+
+
+def shorten(value: object) -> str:
+    """Write a value as JSON for a message, its beginning alone if it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of a JSON file's pairs; ValueError if a name is there twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"{shorten(twice)} is there twice"
+        raise ValueError(msg)
+    return fields
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; ValueError in one line where there is none."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=without_repeats)
     except FileNotFoundError:
         msg = f"{path}: no such file; expected a checkpoint's folder to hold one"
         raise ValueError(msg) from None
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path}: expected JSON, but {error}; download it again"
+        msg = f"{path}: expected JSON, but {what_is_wrong(path, error)}"
         raise ValueError(msg) from error
     if not isinstance(value, dict):
         msg = f"{path}: expected a JSON object, found {type(value).__name__}"
@@ -177,7 +200,7 @@ def read_config(folder: Path) -> PaliGemmaConfig:
     path = folder / "config.json"
     top = _Section(f"{path}: ", read_json(path))
     if top.values.get("model_type") != "paligemma":
-        found = json.dumps(top.values.get("model_type"))
+        found = shorten(top.values.get("model_type"))
         msg = f'{path}: expected model_type "paligemma", found {found}'
         raise ValueError(msg)
     text = top.section("text_config", TEXT_DEFAULTS, WHOLE_TEXT)
@@ -187,7 +210,7 @@ def read_config(folder: Path) -> PaliGemmaConfig:
     _refuse_other_arithmetic(top, text, vision)
 
     stops = folder / "generation_config.json"
-    ends = _Section(f"{stops}: ", read_json(stops) if stops.is_file() else {})
+    ends = _Section(f"{stops}: ", read_json(stops) if lexists(stops) else {})
     if ends.values.get("eos_token_id") is None:
         ends = top
     return PaliGemmaConfig(
@@ -211,6 +234,7 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
     rope = text.section("rope_parameters", {}, {})
     rope.expect("rope_type", "default")
     rope.expect("type", "default")  # its older spelling
+    top.expect("quantization_config", None)
     vision.expect("model_type", "siglip_vision_model")
     vision.expect("hidden_act", TANH_GELU[0])
     top.expect("projection_dim", text.count("hidden_size"))
@@ -258,7 +282,7 @@ def _gemma_2_fields(text: _Section, depth: int) -> dict[str, Any]:
 def _text_config(text: _Section, *, tied: bool) -> TextConfig:
     # files before transformers 5 hold rope_theta, later ones rope_parameters
     rope = text.section(
-        "rope_parameters", {"rope_theta": text.number("rope_theta")}, {}
+        "rope_parameters", {"rope_theta": text.number("rope_theta", above=1)}, {}
     )
     depth = text.count("num_hidden_layers")
     is_gemma_2 = text.values.get("model_type") == GEMMA_2
@@ -270,8 +294,8 @@ def _text_config(text: _Section, *, tied: bool) -> TextConfig:
         kv_heads=text.count("num_key_value_heads"),
         head_dim=text.count("head_dim"),
         mlp_width=text.count("intermediate_size"),
-        norm_eps=text.number("rms_norm_eps"),
-        rope_base=rope.number("rope_theta"),
+        norm_eps=text.number("rms_norm_eps", below=LARGE_EPS),
+        rope_base=rope.number("rope_theta", above=1),
         tied=tied,
         **(_gemma_2_fields(text, depth) if is_gemma_2 else {}),
     )
@@ -286,7 +310,7 @@ def _vision_config(vision: _Section) -> VisionConfig:
         depth=vision.count("num_hidden_layers"),
         heads=vision.count("num_attention_heads"),
         mlp_width=vision.count("intermediate_size"),
-        norm_eps=vision.number("layer_norm_eps"),
+        norm_eps=vision.number("layer_norm_eps", below=LARGE_EPS),
     )
 
 

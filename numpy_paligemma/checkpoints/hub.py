@@ -1,25 +1,18 @@
 """A model's name into a folder: bundled, on this disk, or downloaded from the hub."""
 
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from numpy_paligemma.checkpoints.hub_errors import HubError, HubUnreachableError
+from numpy_paligemma.checkpoints.hub_files import check_room, choose, download, on_disk
+
+if TYPE_CHECKING:
+    from numpy_paligemma.checkpoints.hub_client import Repository
 
 MINIATURE = "miniature"
-NEEDED = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.model",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-)
 WAYS_OUT = "give a folder, or try --model miniature, which is here already"
-
-
-class HubError(OSError):
-    """A checkpoint that cannot be had; the message is one line with the way out."""
 
 
 def bundled(name: str) -> Path:
@@ -40,16 +33,24 @@ def bundled(name: str) -> Path:
 def checkpoint_folder(
     model: str,
     *,
+    dtype: str = "bfloat16",
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
 ) -> Path:
-    """Find a checkpoint's folder, downloading it where its name is a hub's.
+    """Find a checkpoint's folder or file, downloading it where its name is a hub's.
+
+    Only the files that are needed; a download that broke off goes on where it was.
 
     Parameters
     ----------
     model : str
-        "miniature", a folder, or a hub name such as "google/paligemma-3b-pt-224".
+        "miniature", a folder, an `.npz`, or a hub name such as
+        "google/paligemma-3b-pt-224".
+    dtype : str
+        As the matrices will be held. The published PaliGemma 1 has branches "bfloat16"
+        and "float16" of half the size of its main branch: without a `revision` the
+        branch of this name is taken where there is one.
     revision : str, optional
         A branch, tag or commit on the hub.
     token : str, optional
@@ -64,29 +65,31 @@ def checkpoint_folder(
     Raises
     ------
     HubError
-        If it cannot be had: no such name, gated, no network, no room.
+        If it cannot be had: no such name, gated, no network, no room; or if it is no
+        PaliGemma, which is known before its weights are downloaded.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
-    if model == MINIATURE or folder.is_dir():
+    if model == MINIATURE or folder.is_dir() or _is_archive(folder):
         if revision is not None:
             msg = f"revision {revision!r}: {model} is on this disk and has just the one"
             raise HubError(msg + "; leave --revision out, or give a hub name")
         return bundled(MINIATURE) if model == MINIATURE else folder
-    _check_name(model)
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  slow to import
-
+    repo = _repository(model, "model", token, cache_dir, WAYS_OUT)
     try:
-        return Path(
-            snapshot_download(
-                model,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                allow_patterns=list(NEEDED),
-            )
-        )
-    except Exception as error:  # its HTTP library, and so its errors, vary by version
-        raise HubError(_why(model, revision, error)) from error
+        listing, note = choose(repo, revision, dtype)
+    except HubUnreachableError as error:
+        return on_disk(repo, revision, dtype, error)
+    download(repo, listing, note)
+    repo.remember(listing)
+    return repo.snapshot(listing.commit)
+
+
+def _is_archive(place: Path) -> bool:
+    """Tell an `.npz`; one that is not there is no hub's name either."""
+    if place.suffix == ".npz" and not place.is_file():
+        msg = f"{place}: no such file; expected a checkpoint of big_vision's; "
+        raise HubError(msg + WAYS_OUT)
+    return place.suffix == ".npz"
 
 
 def hub_file(
@@ -119,66 +122,35 @@ def hub_file(
     HubError
         If it cannot be had.
     """
-    _check_name(repo)
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415  slow to import
-
+    instead = f"give the path of {filename}"
+    there = _repository(repo, repo_type, token, cache_dir, instead)
     try:
-        return Path(
-            hf_hub_download(
-                repo,
-                filename,
-                repo_type=repo_type,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-            )
-        )
-    except Exception as error:  # its HTTP library, and so its errors, vary by version
-        raise HubError(_why(repo, revision, error)) from error
+        listing = there.listing(revision or "main")
+    except HubUnreachableError:
+        here = there.snapshot(revision or "main") / filename
+        if here.is_file():
+            return here
+        raise
+    if filename not in listing.files:
+        msg = f"{repo} has no file {filename} (revision {listing.revision}); {instead}"
+        raise HubError(msg)
+    check_room(there, there.to_come(listing, [filename]))
+    path = there.fetch(filename, listing)
+    there.remember(listing)
+    return path
 
 
-def _check_name(model: str) -> None:
-    """Refuse what cannot be a hub's name."""
-    if model.count("/") != 1 or model.startswith((".", "~", "/")):
-        msg = f"{model}: expected a folder or a hub name (owner/name), found neither; "
-        raise HubError(msg + WAYS_OUT)
+def _repository(
+    name: str, kind: str, token: str | None, cache_dir: str | None, instead: str
+) -> "Repository":
+    """Refuse what cannot be a name or a token, before the network is asked."""
+    strange = not name.isascii() or name.startswith((".", "~", "/"))
+    if strange or name.count("/") != 1:
+        msg = f"{name}: expected a folder or a hub name (owner/name), found neither; "
+        raise HubError(msg + instead)
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        msg = "token: expected one word, such as hf_…, found a space or other letters; "
+        raise HubError(msg + "see https://huggingface.co/settings/tokens")
+    from numpy_paligemma.checkpoints.hub_client import Repository  # noqa: PLC0415  slow
 
-
-def _why(model: str, revision: str | None, error: Exception) -> str:
-    """Say in one line why a download failed, and what to do."""
-    from huggingface_hub import errors  # noqa: PLC0415  slow to import
-
-    if isinstance(error.__cause__, errors.HfHubHTTPError):
-        error = error.__cause__  # it went on to look on this disk: not what went wrong
-    page = f"https://huggingface.co/{model}"
-    status = getattr(getattr(error, "response", None), "status_code", "an error")
-    login = "log in with `hf auth login` or HF_TOKEN"
-    said = str(error).strip().split("\n")[0] or type(error).__name__
-    reasons: list[tuple[type[Exception], str]] = [  # the narrower first
-        (
-            errors.GatedRepoError,
-            f"{model} is gated: accept its licence at {page}, {login}; or {WAYS_OUT}",
-        ),
-        (
-            errors.RevisionNotFoundError,
-            f"{model} has no revision {revision!r}; see the branches at {page}",
-        ),
-        (
-            errors.RepositoryNotFoundError,
-            f"{model}: the hub has no such model for you; {login}; or {WAYS_OUT}",
-        ),
-        (
-            errors.HFValidationError,
-            f"{model}: expected a folder or a hub name (owner/name), found neither",
-        ),
-        (
-            errors.LocalEntryNotFoundError,
-            f"{model} is not on this disk and the hub cannot be reached; {WAYS_OUT}",
-        ),
-        (
-            errors.HfHubHTTPError,
-            f"{model}: the hub answered {status}; try again, or {WAYS_OUT}",
-        ),
-    ]
-    other = f"{model}: the download failed ({said}); {WAYS_OUT}"
-    return next((text for kind, text in reasons if isinstance(error, kind)), other)
+    return Repository(name, kind, token, cache_dir, instead)

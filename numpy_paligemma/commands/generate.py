@@ -36,7 +36,12 @@ def run(argv: Sequence[str]) -> None:
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         model, processor = load_hf_model(
-            args.model, device=args.device, dtype=args.dtype, revision=args.revision
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            revision=args.revision,
+            token=args.token,
+            adapter=args.adapter,
         )
         ask = asker(model, processor, pictures, progress)
         for prompt in args.prompt:

@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
+    add("--adapter", metavar="FOLDER", help="a LoRA adapter, merged into the model")
+    add(
+        "--token",
+        metavar="HF_…",
+        help="access token (default: HF_TOKEN, or what `hf auth login` left)",
+    )
     add(
         "--draw",
         metavar="OUT.png",

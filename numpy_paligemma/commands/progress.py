@@ -17,7 +17,9 @@ class Progress:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.on = stream.isatty()
-        if not self.on:  # read when huggingface_hub is first imported, which is later
+        # both are read when huggingface_hub is first imported, which is later
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the one line is ours
+        if not self.on:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         self.bar: tqdm[NoReturn] | None = None
 

@@ -19,7 +19,13 @@ class Teller:
     def __init__(self, args: argparse.Namespace, picture: Picture) -> None:
         if args.draw:
             check_target(args.draw, args.image)
-        folder = partial(checkpoint_folder, args.model, revision=args.revision)
+        folder = partial(
+            checkpoint_folder,
+            args.model,
+            dtype=args.dtype,
+            revision=args.revision,
+            token=args.token,
+        )
         self.decoder = choose_decoder(args.mask_decoder, folder)
         self.args, self.picture = args, picture
         self.things: list[Thing] = []
