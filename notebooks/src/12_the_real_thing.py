@@ -26,10 +26,8 @@
 # blocks, N and K the query and key-value heads, H the numbers in a head.
 
 # %%
-import math
 import os
 import warnings
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,40 +89,21 @@ print(published("PaliGemma 3B").vision.patches, "patches at 224 pixels")
 # adds up shapes makes a bill.
 
 # %%
-from numpy_paligemma.checkpoints.assemble import gemma_block_weights, paligemma_weights
+from numpy_paligemma.checkpoints.assemble import gemma_block_weights
 
 plots.source(gemma_block_weights)
 
 # %%
-PARTS = {"vision": "eye", "multi": "bridge"}  # by how a tensor's name begins
+from numpy_paligemma.checkpoints.sizes import count_parameters, memory_bills
 
-
-class Count:
-    """A take that reads nothing and adds up shapes, part by part."""
-
-    def __init__(self):
-        self.parts = Counter()
-
-    def matrix(self, name, shape):
-        words = "embedding" if "embed_tokens" in name else "decoder"
-        self.parts[PARTS.get(name.split("_")[0], words)] += math.prod(shape)
-
-    vector = matrix
-
-
-# %%
-def count(c):
-    """Count the parameters of a model, part by part."""
-    take = Count()
-    paligemma_weights(take, c, tied=True)
-    return take.parts
-
+plots.source(count_parameters)
+print(count_parameters(published("PaliGemma 3B")))
 
 # %%
 print("                      pixels      parameters    float32   bfloat16")
 for name in SIZES:
     for size in (224, 448, 896):
-        total = count(published(name, size)).total()
+        total = count_parameters(published(name, size)).total
         gigabytes = f"{4 * total / 1e9:8.2f} GB {2 * total / 1e9:7.2f} GB"
         print(f"{name:20} {size:7} {total:15,} {gigabytes}")
 
@@ -146,19 +125,19 @@ LISTED = {  # keras-hub, pali_gemma_presets.py
 
 # %%
 for (name, size), listed in LISTED.items():
-    ours = count(published(name, size)).total() - 64 * SIZES[name][0]
+    ours = count_parameters(published(name, size)).total - 64 * SIZES[name][0]
     assert ours == listed, (name, ours)
 
 # %%
 PALE = plots.to_rgba(LANGUAGE, 0.45)
-SHADES = {"eye": VISION, "bridge": BRIDGE, "embedding": PALE, "decoder": LANGUAGE}
+SHADES = {"vision": VISION, "projector": BRIDGE, "embedding": PALE, "decoder": LANGUAGE}
 
 # %% tags=["cover"]
 figure, axes = plt.subplots(figsize=(plots.WIDTH, 2.4))
 left = np.zeros(len(SIZES))
-parts = [count(published(name)) for name in SIZES]
+counts = [count_parameters(published(name)) for name in SIZES]
 for part, shade in SHADES.items():
-    billions = np.array([p[part] for p in parts]) / 1e9
+    billions = np.array([getattr(each, part) for each in counts]) / 1e9
     axes.barh(list(SIZES), billions, left=left, color=shade, label=part, height=0.7)
     left += billions
 for row, total in enumerate(left):
@@ -168,7 +147,7 @@ axes.invert_yaxis()
 axes.legend(frameon=False, loc="upper right")
 show(
     figure,
-    "Figure 1. Where the parameters are. The eye (blue) is the same in all and the bridge too thin "
+    "Figure 1. Where the parameters are. The eye (blue) is the same in all and the projector too thin "
     "to see; the table of tokens (pale) is large because the vocabulary is; the rest is the "
     "decoder.",
     "Four bars, of 2.9, 3.0, 9.7 and 27.7 billion parameters, each cut into eye, embedding and "
@@ -219,31 +198,24 @@ except HubError as error:
 # (notebook 08), in float32: keys and values, 2 · L · K · H numbers a place.
 
 # %%
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-
-
-def cache_bytes(c, places):
-    """Work out what keys and values take, in float32."""
-    return places * 2 * c.text.depth * c.text.kv_heads * c.text.head_dim * 4
-
-
-# %%
 GIB = 2**30
 for name in SIZES:
     c = published(name)
-    held = [f"{count(c).total() * size / GIB:6.1f}" for size in BYTES.values()]
-    print(f"{name:16}", *held, "GiB;", f"{cache_bytes(c, 1) / 1024:4.0f} KiB a place")
+    bills = memory_bills(c, c.vision.patches + 100)
+    weights = "  ".join(f"{d} {b.weights / GIB:5.1f}" for d, b in bills.items())
+    print(f"{name:16} GiB of weights: {weights}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 2.7), width_ratios=[3, 2])
 rows = np.arange(len(SIZES))
 for k, (size, label) in enumerate([(224, "224 px"), (448, "448 px"), (896, "896 px")]):
-    c = [published(name, size) for name in SIZES]
-    held = [cache_bytes(each, each.vision.patches + 100) / GIB for each in c]
+    models = [published(name, size) for name in SIZES]
+    bills = [memory_bills(c, c.vision.patches + 100) for c in models]
+    held = [bill["bfloat16"].cache / GIB for bill in bills]
     shade = plots.to_rgba(BRIDGE, [0.35, 0.65, 1][k])
     bars = axes[1].barh(rows + 0.27 * (k - 1), held, 0.25, color=shade, label=label)
     axes[1].bar_label(bars, [f"{g:.2f}" for g in held], padding=2, size=8)
-weights = np.array([count(published(name)).total() for name in SIZES]) * 2 / GIB
+weights = [bill["bfloat16"].weights / GIB for bill in bills]
 bars = axes[0].barh(rows, weights, 0.6, color=LANGUAGE)
 axes[0].bar_label(bars, [f"{g:.1f}" for g in weights], padding=3, size=8.5)
 axes[0].set(xlabel="GiB of weights in bfloat16", xlim=(0, 62), yticks=rows)
@@ -310,10 +282,9 @@ for dtype, matrix in matrices.items():
 # %%
 def seconds(c, dtype):
     """Estimate the first token and every further one."""
-    n, table = count(c), c.text.vocab_size * c.text.width  # the table is the head, too
-    P = c.vision.patches
-    products = P * n["eye"] + (P + 5) * n["decoder"] + table
-    read = (n["decoder"] + table) * BYTES[dtype]
+    n, P = count_parameters(c), c.vision.patches
+    products = P * n.vision + (P + 5) * n.decoder + n.embedding  # the head, once
+    read = (n.decoder + n.embedding) * (4 if dtype == "float32" else 2)
     return products / speed[dtype], read / bandwidth[dtype]
 
 
@@ -329,9 +300,8 @@ for k, axis in enumerate(axes):
         bars = axis.barh(rows + offset, times, 0.36, color=shade, label=dtype)
         labels = [f"{s:.0f}" if s > 9.5 else f"{s:.1f}" for s in times]
         axis.bar_label(bars, labels, padding=3, size=8)
-    axis.set(
-        xlabel=titles[k], xlim=(0, 1.25 * max(bill[k] for bill in bills["float32"]))
-    )
+    longest = max(bill[k] for each in bills.values() for bill in each)
+    axis.set(xlabel=titles[k], xlim=(0, 1.25 * longest))
 axes[0].set_yticks(rows, SIZES)
 axes[0].invert_yaxis()
 axes[1].legend(frameon=False, loc="upper right")
@@ -666,6 +636,8 @@ show(
 #
 # ## In practice
 #
+# - `numpy-paligemma info NAME` prints this page's bill for any checkpoint, before its weights are
+#   downloaded.
 # - Try `mix` at 224 first; 448 reads text better, at four times the places. `pt` is for fine-tuning.
 # - The weights are read once for every further token, whatever the batch: the answers to several prompts at
 #   once take little longer than one.
@@ -673,6 +645,8 @@ show(
 #   times the words: `--device cuda`.
 # - If a checkpoint is refused, the line says which field or tensor; it is cheaper than an answer that is
 #   quietly wrong.
+# - `pytest -m weights --model NAME` compares a checkpoint that you have with `transformers`, array by
+#   array.
 #
 # ## Further reading
 #
@@ -696,8 +670,8 @@ show(
 #     names = []
 #     for name in SIZES:
 #         c = published(name)
-#         held = 2 * count(c).total() + cache_bytes(c, c.vision.patches + 100)
-#         if held <= gib * GIB:
+#         bill = memory_bills(c, c.vision.patches + 100)["bfloat16"]
+#         if bill.weights + bill.cache <= gib * GIB:
 #             names.append(name)
 #     return names
 #
