@@ -206,6 +206,10 @@ for name in SIZES:
     print(f"{name:16} GiB of weights: {weights}")
 
 # %%
+bills = [memory_bills(published(name), 0) for name in SIZES]
+weights = [bill["bfloat16"].weights / GIB for bill in bills]
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 2.7), width_ratios=[3, 2])
 rows = np.arange(len(SIZES))
 for k, (size, label) in enumerate([(224, "224 px"), (448, "448 px"), (896, "896 px")]):
@@ -215,8 +219,6 @@ for k, (size, label) in enumerate([(224, "224 px"), (448, "448 px"), (896, "896 
     shade = plots.to_rgba(BRIDGE, [0.35, 0.65, 1][k])
     bars = axes[1].barh(rows + 0.27 * (k - 1), held, 0.25, color=shade, label=label)
     axes[1].bar_label(bars, [f"{g:.2f}" for g in held], padding=2, size=8)
-bills = [memory_bills(published(name), 0) for name in SIZES]
-weights = [bill["bfloat16"].weights / GIB for bill in bills]
 bars = axes[0].barh(rows, weights, 0.6, color=LANGUAGE)
 axes[0].bar_label(bars, [f"{g:.1f}" for g in weights], padding=3, size=8.5)
 axes[0].set(xlabel="GiB of weights in bfloat16", xlim=(0, 62), yticks=rows)
