@@ -100,7 +100,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--json",
         action="store_true",
-        help="print one JSON object: the answer, its boxes and masks in pixels",
+        help="print a line of JSON for each prompt: the answer, its boxes and masks "
+        "in pixels",
     )
     add(
         "--mask-decoder",
