@@ -1,7 +1,8 @@
 """Make the miniature from nothing: ``python -m weights.training``.
 
-Draws the pictures, trains the vocabulary and the four phases, and writes
-`weights/miniature`. Interrupted, the same command goes on where it was.
+Draws the pictures, trains the vocabulary, the mask VQ-VAE and the five phases, and
+writes `weights/miniature`. Interrupted, the same command goes on where it was. With
+``--from FOLDER`` the last phase alone goes on from a finished folder.
 """
 
 import argparse
@@ -13,8 +14,17 @@ from torch.multiprocessing.spawn import spawn
 from . import phases, schedule, tokenizer
 from .data import make_data
 from .export import export
+from .mask_training import train_masks
+from .vqvae import load_vqvae, write_codes
 
 HERE = Path(__file__).parent
+PLAN = (
+    schedule.LOOK,
+    schedule.PACK,
+    schedule.EXACT,
+    schedule.BOXES,
+    schedule.MASKS,
+)
 
 
 def main() -> None:
@@ -22,18 +32,30 @@ def main() -> None:
     args = parse()
     runs: Path = args.runs
     runs.mkdir(parents=True, exist_ok=True)
+    prepare(args, runs)
+    start = ""
+    plan = PLAN
+    if args.start:
+        start, plan = "given", PLAN[-1:]
+        phases.given(args.start, runs, start, args.seed)
+    for phase, minutes in zip(plan, args.minutes[-len(plan) :], strict=True):
+        timed = replace(phase, seconds=60 * minutes)
+        train(args.processes, runs, timed, start, args.seed)
+        start = phase.name
+    export(runs / f"{start}.pt", runs / "tokenizer.model", args.to)
+
+
+def prepare(args: argparse.Namespace, runs: Path) -> None:
+    """Draw pictures, train vocabulary and mask VQ-VAE, and encode the masks."""
     make_data(runs / "validation", 1024, args.seed + 1, args.processes)
     make_data(runs / "data", args.pictures, args.seed, args.processes)
     if not (runs / "tokenizer.model").exists():
         (runs / "tokenizer.model").write_bytes(tokenizer.train())
-    start = ""
-    plan = (schedule.LOOK, schedule.PACK, schedule.EXACT, schedule.BOXES)
-    for phase, minutes in zip(plan, args.minutes, strict=True):
-        timed = replace(phase, seconds=60 * minutes)
-        train(args.processes, runs, timed, start, args.seed)
-        start = phase.name
-    best = phases.better(runs, ("pack", "exact", "boxes"))
-    export(runs / f"{best}.pt", runs / "tokenizer.model", args.to)
+    if not (runs / "vae.pt").exists():
+        train_masks(runs / "vae.pt", 60 * args.mask_minutes, args.seed)
+    vae = load_vqvae(runs / "vae.pt")
+    for store in ("validation", "data"):
+        write_codes(runs / store, vae)
 
 
 def parse() -> argparse.Namespace:
@@ -47,9 +69,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        nargs=4,
-        default=(18, 72, 9, 15),
-        help="of looking, of packed, exact and boxes training",
+        nargs=5,
+        default=(18, 72, 9, 15, 70),
+        help="of looking, of packed, exact, boxes and masks training",
+    )
+    parser.add_argument("--mask-minutes", type=float, default=5, help="of the VQ-VAE")
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="finished folder: the last phase only"
     )
     return parser.parse_args()
 
