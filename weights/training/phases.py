@@ -19,7 +19,7 @@ from .truth import BINS
 from .validation import validate
 from .vqvae import VQVAE, load_vqvae
 
-SAVE_EVERY, VALIDATE_EVERY = 60.0, 240.0  # seconds
+SAVE_EVERY, VALIDATE_EVERY = 60.0, 480.0  # seconds
 
 
 def learn(

@@ -19,7 +19,7 @@ from .tokenizer import IMAGE_ID, PIECES
 from .truth import BINS, Question
 from .vqvae import CELLS, VQVAE, mask_overlap
 
-PICTURES, LENGTH = 96, 120
+PICTURES, LENGTH = 64, 120
 
 
 def validate(
