@@ -28,6 +28,7 @@ FLOORS = {
 # what else than NumPy a file may import; anywhere but here it is one library too many
 LIBRARIES = {
     "arrays.device": {"cupy"},
+    "answers.paste": {"PIL"},
     "inputs.image": {"PIL"},
     "inputs.tokenizer": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},

@@ -13,6 +13,18 @@ ORACLE = 1e-12
 EXERCISE = 1e-12
 SMALLEST_EXERCISE_MISTAKE = 1e-5
 
+# --- the mask decoder against PyTorch's convolutions ----------------------------------
+# Relative to the mask's largest number; mistakes: tests/mask_mistakes.py.
+
+# float64 is held to FLOAT64, below: rounding 1.8e-15. float32: rounding 4.4e-7 (PyTorch's
+# own: 8.8e-7). Smallest mistake in either: a leaky ReLU, 2.6e-2
+FLOAT32_MASKS = 5e-6
+SMALLEST_MASK_MISTAKE = 1e-2
+
+# --- a stretched mask against a second formula of Pillow's bilinear -------------------
+# Relative to the mask's largest number. Rounding: 1.1e-7. Smallest mistake: bicubic, 1.4e-2
+STRETCHED = 1e-6
+
 # --- the whole line against transformers ----------------------------------------------
 # Relative to the tensor's largest value, padded query rows left out. Measured: the
 # largest over the models of tests/parity/random_models.py and of tests/golden; and over

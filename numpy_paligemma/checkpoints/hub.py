@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 MINIATURE = "miniature"
 NEEDED = (
@@ -71,9 +72,7 @@ def checkpoint_folder(
             msg = f"revision {revision!r}: {model} is on this disk and has just the one"
             raise HubError(msg + "; leave --revision out, or give a hub name")
         return bundled(MINIATURE) if model == MINIATURE else folder
-    if model.count("/") != 1 or model.startswith((".", "~", "/")):
-        msg = f"{model}: expected a folder or a hub name (owner/name), found neither; "
-        raise HubError(msg + WAYS_OUT)
+    _check_name(model)
     from huggingface_hub import snapshot_download  # noqa: PLC0415  slow to import
 
     try:
@@ -88,6 +87,61 @@ def checkpoint_folder(
         )
     except Exception as error:  # its HTTP library, and so its errors, vary by version
         raise HubError(_why(model, revision, error)) from error
+
+
+def hub_file(
+    repo: str,
+    filename: str,
+    *,
+    repo_type: Literal["model", "dataset", "space"],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> Path:
+    """Fetch one file of a repository of the hub's: its place in the cache.
+
+    Parameters
+    ----------
+    repo : str
+        Such as "big-vision/paligemma-hf".
+    filename : str
+        Its path in the repository.
+    repo_type : {"model", "dataset", "space"}
+    revision, token, cache_dir : str, optional
+        As in `checkpoint_folder`.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    HubError
+        If it cannot be had.
+    """
+    _check_name(repo)
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  slow to import
+
+    try:
+        return Path(
+            hf_hub_download(
+                repo,
+                filename,
+                repo_type=repo_type,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+            )
+        )
+    except Exception as error:  # its HTTP library, and so its errors, vary by version
+        raise HubError(_why(repo, revision, error)) from error
+
+
+def _check_name(model: str) -> None:
+    """Refuse what cannot be a hub's name."""
+    if model.count("/") != 1 or model.startswith((".", "~", "/")):
+        msg = f"{model}: expected a folder or a hub name (owner/name), found neither; "
+        raise HubError(msg + WAYS_OUT)
 
 
 def _why(model: str, revision: str | None, error: Exception) -> str:

@@ -4,6 +4,7 @@ Two tiny random models, made, saved and run by transformers in lifted float64. E
 folder is a checkpoint in Hugging Face form, with the inputs beside it and everything
 that has to come out: pixels, every tap of one forward pass, the nucleus, greedy ids.
 And the miniature, on the sample picture: its taps, which the notebooks compare with.
+And a tiny random mask decoder, run by PyTorch's own convolutions.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "parity"), str(HERE.parents[
 from golden_line import ANSWER, NEW_TOKENS, NO_END, NUCLEUS
 from lifting import lifted
 from PIL import Image
+from random_mask_decoders import TINY, random_arrays, random_codes
 from random_models import (
     RandomModel,
     Row,
@@ -30,6 +32,7 @@ from random_models import (
     our_model,
     transformers_model,
 )
+from their_mask_decoder import their_masks
 from their_taps import their_taps
 from transformers import (
     AutoProcessor,
@@ -73,6 +76,10 @@ and the greedy ids. The notebooks compare with it, and so can whoever ports the 
     from safetensors.numpy import load_file
     golden = load_file("tests/golden/miniature.safetensors")
     golden["vision/block00/attention/q"]  # (1, heads, patches, head size)
+
+`mask_decoder.safetensors` is a random mask decoder with few channels, under the names of
+the published file, the tokens of three masks, and the masks that PyTorch's convolutions
+make of them in float64.
 
 Written by `python tests/golden/make_golden.py`; remake them with it, never by hand.
 These come from {versions}.
@@ -125,6 +132,13 @@ def make_miniature() -> None:
         inputs | kept | {"greedy": ids[:, length:].numpy()},
         HERE / "miniature.safetensors",
     )
+
+
+def make_mask_decoder() -> None:
+    """Write a random mask decoder under its published names, its tokens and masks."""
+    arrays, codes = random_arrays(TINY), random_codes(TINY)
+    masks = their_masks(codes, arrays, TINY)
+    save(arrays | {"codes": codes, "masks": masks}, HERE / "mask_decoder.safetensors")
 
 
 def draw_pictures(n: int) -> np.ndarray:
@@ -188,4 +202,5 @@ if __name__ == "__main__":
     for each in MODELS:
         make(each)
     make_miniature()
+    make_mask_decoder()
     write_readme()
