@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from numpy_paligemma.answers.segmentation import decode_masks
+from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
+
 ROOT = Path(__file__).parents[1]
 TOKENIZER = ROOT / "weights" / "miniature" / "tokenizer.model"
 
@@ -122,7 +125,11 @@ def test_every_token_of_a_mask_is_learnt_as_a_code_word(training: Any):
         ]
         for name in ("word", "place", "code")
     }
-    assert [len(taught[name]) for name in taught] == [2 * 7, 2 * 8, 2 * 26]  # of 32: the room ends there
+    assert [len(taught[name]) for name in taught] == [
+        2 * 7,
+        2 * 8,
+        2 * 26,
+    ]  # of 32: the room ends there
     assert (taught["code"] - 768 - 1024).tolist()[:16] == list(CODES)
 
 
@@ -146,7 +153,6 @@ def test_the_exported_decoder_draws_what_the_trained_one_draws(
     training: Any, tmp_path: Path
 ):
     torch = pytest.importorskip("torch")
-    answers = pytest.importorskip("numpy_paligemma.answers.segmentation")
     vqvae = training("vqvae")
     torch.manual_seed(0)
     vae = vqvae.VQVAE()
@@ -154,8 +160,8 @@ def test_the_exported_decoder_draws_what_the_trained_one_draws(
     codes = torch.randint(128, (3, 16))
     for tensor in (*vae.decoder.parameters(), vae.codebook):
         tensor.data = tensor.data.half().float()  # as shipped
-    weights = answers.load_mask_decoder(tmp_path / "vae-oid.npz")
-    drawn = answers.decode_masks(codes.numpy(), weights)
+    weights = load_mask_decoder(tmp_path / "vae-oid.npz")
+    drawn = decode_masks(codes.numpy(), weights)
     expected = vae.drawn(codes).detach().numpy()
     assert np.abs(drawn - expected).max() < 1e-5 * np.abs(expected).max()
 

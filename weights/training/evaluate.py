@@ -1,7 +1,8 @@
 """Measure a finished folder through numpy_paligemma's own line, greedily.
 
 ``python -m weights.training.evaluate FOLDER`` asks about 500 plain, 500 wide and 200
-pictures by other hands, and the ten samples, and writes `evaluation.json` into the
+pictures by other hands, and the ten samples; for masks about 300 plain and 300 wide
+pictures more, if the folder has a mask decoder. It writes `evaluation.json` into the
 folder, with the hash of the weights that it measured. With `--transformers` the same is
 asked of transformers' class on the same files, and the share of equal answers noted.
 """
@@ -11,7 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,26 @@ from PIL import Image
 from tqdm import tqdm
 
 from numpy_paligemma import load_hf_model
+from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
 from .elsewhere import draw_elsewhere
 from .grading import figures, right
-from .painting import draw_scene
-from .questions import MIXES, Asker, ask_detect, ask_foreign_caption
-from .truth import BINS, Fact, Question
+from .mask_grading import mask_figures
+from .painting import Scene, draw_scene
+from .questions import (
+    MIXES,
+    Asker,
+    ask_detect,
+    ask_foreign_caption,
+    ask_segment,
+    ask_segment_kind,
+)
+from .truth import BINS, Fact, Question, label
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-BATCH, LONGEST = 32, 64
+BATCH, LONGEST = 32, 128
 SEVERAL: dict[Asker, int] = {ask_detect: 3, ask_foreign_caption: 4}
+MASK_ASKERS = (ask_segment, ask_segment, ask_segment_kind)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Item:
 
     image: Image.Image
     question: Question
+    painted: list[np.ndarray] = field(default_factory=list)  # objects asked for
 
 
 def items_about(
@@ -58,10 +70,33 @@ def generated(pictures: int, seed: int, wide_share: float) -> list[Item]:
     rng, items = random.Random(seed), []
     for i in range(pictures):
         scene = draw_scene(np.random.default_rng((seed, i)), wide_share)
-        looks = zip(scene.things, scene.boxes, strict=True)
-        facts = [Fact(thing.kind, thing.colour, box) for thing, box in looks]
         digits = "".join(thing.digits for thing in scene.things)
-        items += items_about(rng, Image.fromarray(scene.picture), facts, digits)
+        image = Image.fromarray(scene.picture)
+        items += items_about(rng, image, facts_of(scene), digits)
+    return items
+
+
+def facts_of(scene: Scene) -> list[Fact]:
+    """Note what can be asked of a scene."""
+    looks = zip(scene.things, scene.boxes, strict=True)
+    return [Fact(thing.kind, thing.colour, box) for thing, box in looks]
+
+
+def with_masks(pictures: int, seed: int, wide_share: float) -> list[Item]:
+    """Ask fresh pictures for masks; keep what was painted of the objects asked for."""
+    rng, items = random.Random(seed), []
+    for i in range(pictures):
+        scene = draw_scene(np.random.default_rng((seed, i)), wide_share)
+        image, facts = Image.fromarray(scene.picture), facts_of(scene)
+        asked = (asker(rng, facts, "") for asker in MASK_ASKERS)
+        for question in {q.prompt: q for q in asked if q is not None}.values():
+            painted = [
+                covered
+                for fact, covered in zip(facts, scene.covered, strict=True)
+                if question.prompt.removeprefix("segment ")
+                in {label((fact.colour, fact.kind)), label((None, fact.kind))}
+            ]
+            items.append(Item(image, question, painted))
     return items
 
 
@@ -156,13 +191,24 @@ def evaluate(folder: Path, *, beside: bool, pictures: int) -> dict[str, Any]:
         "elsewhere": drawn_elsewhere(min(200, pictures), 903),
         "samples": [item for _, item in samples()],
     }
+    masks = folder / "vae-oid.npz"
+    if masks.exists():
+        sets["plain masks"] = with_masks(min(300, pictures), 904, wide_share=0)
+        sets["wide masks"] = with_masks(min(300, pictures), 905, wide_share=1)
     ours = numpy_answers(folder)
     theirs = transformers_answers(folder) if beside else None
     weights = (folder / "model.safetensors").read_bytes()
     report: dict[str, Any] = {"sha256": hashlib.sha256(weights).hexdigest()}
     for name, items in sets.items():
         said = ask(ours, items, name)
-        report[name] = figures([item.question for item in items], said)
+        questions = [item.question for item in items]
+        if name.endswith("masks"):
+            painted = [item.painted for item in items]
+            report[name] = mask_figures(
+                questions, said, painted, load_mask_decoder(masks)
+            )
+        else:
+            report[name] = figures(questions, said)
         if name == "samples":
             report["sample answers"] = sample_answers(said)
         if theirs is not None:
