@@ -10,125 +10,22 @@ asked of transformers' class on the same files, and the share of equal answers n
 import argparse
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from numpy_paligemma import load_hf_model
+from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
 from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
-from .elsewhere import draw_elsewhere
 from .grading import figures, right
+from .items import Item, drawn_elsewhere, generated, samples, with_masks
 from .mask_grading import mask_figures
-from .painting import Scene, draw_scene
-from .questions import (
-    MIXES,
-    Asker,
-    ask_detect,
-    ask_foreign_caption,
-    ask_segment,
-    ask_segment_kind,
-)
-from .truth import BINS, Fact, Question, label
 
-SAMPLES = Path(__file__).parents[1] / "samples"
-BATCH, LONGEST = 32, 128
-SEVERAL: dict[Asker, int] = {ask_detect: 3, ask_foreign_caption: 4}
-MASK_ASKERS = (ask_segment, ask_segment, ask_segment_kind)
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to ask of one picture."""
-
-    image: Image.Image
-    question: Question
-    painted: list[np.ndarray] = field(default_factory=list)  # objects asked for
-
-
-def items_about(
-    rng: random.Random, image: Image.Image, facts: list[Fact], digits: str
-) -> list[Item]:
-    """Ask a picture everything once or several times, no prompt twice."""
-    asked: dict[str, Item] = {}
-    for asker in MIXES["everything"]:
-        for _ in range(SEVERAL.get(asker, 1)):
-            question = asker(rng, facts, digits)
-            if question is not None:
-                asked[question.prompt] = Item(image, question)
-    return list(asked.values())
-
-
-def generated(pictures: int, seed: int, wide_share: float) -> list[Item]:
-    """Ask about fresh pictures of the training generator, with seeds of their own."""
-    rng, items = random.Random(seed), []
-    for i in range(pictures):
-        scene = draw_scene(np.random.default_rng((seed, i)), wide_share)
-        digits = "".join(thing.digits for thing in scene.things)
-        image = Image.fromarray(scene.picture)
-        items += items_about(rng, image, facts_of(scene), digits)
-    return items
-
-
-def facts_of(scene: Scene) -> list[Fact]:
-    """Note what can be asked of a scene."""
-    looks = zip(scene.things, scene.boxes, strict=True)
-    return [Fact(thing.kind, thing.colour, box) for thing, box in looks]
-
-
-def with_masks(pictures: int, seed: int, wide_share: float) -> list[Item]:
-    """Ask fresh pictures for masks; keep what was painted of the objects asked for."""
-    rng, items = random.Random(seed), []
-    for i in range(pictures):
-        scene = draw_scene(np.random.default_rng((seed, i)), wide_share)
-        image, facts = Image.fromarray(scene.picture), facts_of(scene)
-        asked = (asker(rng, facts, "") for asker in MASK_ASKERS)
-        for question in {q.prompt: q for q in asked if q is not None}.values():
-            painted = [
-                covered
-                for fact, covered in zip(facts, scene.covered, strict=True)
-                if question.prompt.removeprefix("segment ")
-                in {label((fact.colour, fact.kind)), label((None, fact.kind))}
-            ]
-            items.append(Item(image, question, painted))
-    return items
-
-
-def drawn_elsewhere(pictures: int, seed: int) -> list[Item]:
-    """Ask about pictures drawn by other code."""
-    rng = random.Random(seed)
-    pages = (draw_elsewhere(rng) for _ in range(pictures))
-    return [item for page in pages for item in items_about(rng, *page)]
-
-
-def samples() -> Iterator[tuple[str, Item]]:
-    """Ask the sample pictures what `answers.json` knows."""
-    truth = json.loads((SAMPLES / "answers.json").read_text(encoding="utf-8"))
-    for name, known in truth.items():
-        image = Image.open(SAMPLES / name)
-        for prompt, answer in known["texts"].items():
-            yield name, Item(image, Question("sample", prompt, answer))
-        for prompt, boxes in known["boxes"].items():
-            label = prompt.removeprefix("detect ")
-            answer = " ; ".join(
-                f"{tokens(box, known['size'])} {label}" for box in boxes
-            )
-            yield name, Item(image, Question("detect", prompt, answer))
-
-
-def tokens(box: list[float], size: list[int]) -> str:
-    """Write a box in a picture's pixels as location tokens."""
-    left, top, right, bottom = box
-    width, height = size
-    shares = (top / height, left / width, bottom / height, right / width)
-    return "".join(f"<loc{min(BINS - 1, int(at * BINS)):04d}>" for at in shares)
-
+BATCH, LONGEST = 128, 128
 
 Answerer = Callable[[list[Image.Image], list[str]], list[str]]
 
@@ -183,16 +80,15 @@ def ask(answer: Answerer, items: list[Item], what: str) -> list[str]:
     return said
 
 
-def evaluate(folder: Path, *, beside: bool, pictures: int) -> dict[str, Any]:
-    """Measure everything."""
+def evaluate(folder: Path, *, beside: int, pictures: int) -> dict[str, Any]:
+    """Measure everything; ask transformers every `beside`-th question, or at 0 none."""
     sets = {
         "plain": generated(pictures, 901, wide_share=0),
         "wide": generated(pictures, 902, wide_share=1),
         "elsewhere": drawn_elsewhere(min(200, pictures), 903),
         "samples": [item for _, item in samples()],
     }
-    masks = folder / "vae-oid.npz"
-    if masks.exists():
+    if (folder / MASK_DECODER).exists():
         sets["plain masks"] = with_masks(min(300, pictures), 904, wide_share=0)
         sets["wide masks"] = with_masks(min(300, pictures), 905, wide_share=1)
     ours = numpy_answers(folder)
@@ -201,22 +97,29 @@ def evaluate(folder: Path, *, beside: bool, pictures: int) -> dict[str, Any]:
     report: dict[str, Any] = {"sha256": hashlib.sha256(weights).hexdigest()}
     for name, items in sets.items():
         said = ask(ours, items, name)
-        questions = [item.question for item in items]
-        if name.endswith("masks"):
-            painted = [item.painted for item in items]
-            report[name] = mask_figures(
-                questions, said, painted, load_mask_decoder(masks)
-            )
-        else:
-            report[name] = figures(questions, said)
+        report[name] = measured(folder, name, items, said)
         if name == "samples":
             report["sample answers"] = sample_answers(said)
         if theirs is not None:
-            pairs = zip(said, ask(theirs, items, f"{name}, transformers"), strict=True)
-            equal = sum(a == b for a, b in pairs)
-            report[name]["equal to transformers"] = {"share": equal / len(said)}
-            report[name]["equal to transformers"]["of"] = len(said)
+            asked = said[::beside]
+            again = ask(theirs, items[::beside], f"{name}, transformers")
+            equal = sum(a == b for a, b in zip(asked, again, strict=True))
+            share = {"share": equal / len(asked), "of": len(asked)}
+            report[name]["equal to transformers"] = share
     return report
+
+
+def measured(
+    folder: Path, name: str, items: list[Item], said: list[str]
+) -> dict[str, dict[str, float]]:
+    """Judge the answers about one set of pictures."""
+    questions = [item.question for item in items]
+    if not name.endswith("masks"):
+        return figures(questions, said)
+    painted = [item.painted for item in items]
+    return mask_figures(
+        questions, said, painted, load_mask_decoder(folder / MASK_DECODER)
+    )
 
 
 def sample_answers(said: list[str]) -> dict[str, Any]:
@@ -233,7 +136,15 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser("weights.training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--transformers", action="store_true", help="compare answers")
+    parser.add_argument(
+        "--transformers",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="compare every N-th answer, or every one",
+    )
     parser.add_argument("--pictures", type=int, default=500)
     args = parser.parse_args()
     report = evaluate(args.folder, beside=args.transformers, pictures=args.pictures)

@@ -8,6 +8,8 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
+from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
+
 from .layers import Sizes
 from .learner import Learner
 from .optimiser import Optimiser
@@ -15,8 +17,6 @@ from .scenes import GRID, PATCH, SIZE
 from .tokenizer import BOS, EOS, IMAGE_ID, PAD
 from .tokenizer_files import tokenizer_config, tokenizer_json
 from .vqvae import export_decoder, load_vqvae
-
-MASKS_FILE = "vae-oid.npz"  # as published
 
 
 def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
@@ -39,7 +39,7 @@ def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
         file = folder / "model.safetensors"
         save_file(weights(checkpoint), file, {"format": "pt"})
         file.chmod(0o644)
-        export_decoder(load_vqvae(checkpoint.parent / "vae.pt"), folder / MASKS_FILE)
+        export_decoder(load_vqvae(checkpoint.parent / "vae.pt"), folder / MASK_DECODER)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
