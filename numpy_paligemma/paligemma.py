@@ -13,7 +13,13 @@ from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.processor import load_processor
-from numpy_paligemma.inputs.checks import check_arrays, check_options, check_padding
+from numpy_paligemma.inputs.checks import (
+    check_arrays,
+    check_options,
+    check_padding,
+    check_pictures,
+    check_soft_tokens,
+)
 from numpy_paligemma.inputs.image import ImageSource
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.model.config import PaliGemmaConfig
@@ -21,6 +27,7 @@ from numpy_paligemma.model.pipeline import (
     PaliGemmaWeights,
     decode_step,
     empty_caches,
+    encode_images,
     logits_everywhere,
     prefill,
 )
@@ -37,6 +44,7 @@ class Options(TypedDict, total=False):
     do_sample: bool
     eos_token_id: int | Sequence[int] | None
     seed: int | None
+    soft_tokens: np.ndarray | None
     tap: Tap
 
 
@@ -86,6 +94,24 @@ class PaliGemma:
             tap=tap,
         )
 
+    def look(self, pixel_values: np.ndarray, tap: Tap = no_tap) -> np.ndarray:
+        """Look at pictures once, to ask many things about them.
+
+        Parameters
+        ----------
+        pixel_values : float array, (pictures, 3, height, width)
+        tap : Tap
+
+        Returns
+        -------
+        float array, (pictures, P, D)
+            What `stream` and `generate` take as `soft_tokens`: one entry a picture, in
+            the order of the rows, such as ``soft[[0, 0, 0]]`` for three prompts.
+        """
+        check_pictures(pixel_values, self.config)
+        pixels = self._pixels(pixel_values)
+        return encode_images(pixels, self.weights, self.config, tap=tap)
+
     def generate(
         self,
         input_ids: np.ndarray,
@@ -113,6 +139,7 @@ class PaliGemma:
         do_sample: bool = True,
         eos_token_id: int | Sequence[int] | None = None,
         seed: int | None = None,
+        soft_tokens: np.ndarray | None = None,
         tap: Tap = no_tap,
     ) -> Iterator[np.ndarray]:
         """Write answers, token by token.
@@ -132,6 +159,8 @@ class PaliGemma:
         seed : int, optional
             The same seed gives the same answers; row r draws from [seed, r], so that
             its answer does not depend on the rows beside it.
+        soft_tokens : float array, (pictures, P, D), optional
+            What `look` made of these rows' pictures; they are not looked at again.
         tap : Tap
 
         Yields
@@ -149,20 +178,23 @@ class PaliGemma:
         check_padding(attention_mask)
         ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
         draw = _drawer(len(input_ids), temperature if do_sample else 0, top_p, seed)
-        arrays = (input_ids, self._pixels(pixel_values), attention_mask)
+        if soft_tokens is not None:
+            check_soft_tokens(soft_tokens, len(pixel_values), self.config)
+        arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
         return self._steps(*arrays, max_new_tokens, draw, ends, tap)
 
     def _steps(
         self,
         ids: np.ndarray,
         pixels: np.ndarray,
+        soft: np.ndarray | None,
         seen: np.ndarray,
         left: int,
         draw: Callable[[np.ndarray], np.ndarray],
         ends: int | Sequence[int],
         tap: Tap,
     ) -> Iterator[np.ndarray]:
-        """Prefill, then draw and decode in turn, until `left` is used up or all ended.
+        """Look, prefill, draw and decode in turn, until `left` is used up or all ended.
 
         `seen` (B, S) is the attention mask, and grows by one with every token.
         """
@@ -172,7 +204,8 @@ class PaliGemma:
         batch, length = ids.shape
         caches = empty_caches(batch, length + left - 1, w, c)
         done = np.zeros(batch, bool)
-        logits = prefill(ids, pixels, seen, w, c, caches, tap=tap)
+        soft = self.look(pixels, tap) if soft is None else soft
+        logits = prefill(ids, soft, seen, w, c, caches, tap=tap)
         while True:
             ids = np.where(done, c.pad_token_id, draw(logits))
             yield ids

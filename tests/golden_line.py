@@ -27,7 +27,7 @@ from numpy_paligemma.model.tap import recorder
 from numpy_paligemma.paligemma import PaliGemma
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("one_kv_head", "two_kv_heads")
+NAMES = ("one_kv_head", "two_kv_heads", "gemma_2")
 ANSWER = 2  # words of answer at the end of every row
 NEW_TOKENS = 24
 NO_END = 10_000  # an end token that no model has, so that none ends early
@@ -104,7 +104,8 @@ def _cached_passes(
     pixels = pixels.astype(w.projector.bias.dtype)
 
     tap, found = recorder()
-    start = (ids[:, :prompt], pixels, real[:, :prompt])
+    soft = pipeline.encode_images(pixels, w, c)
+    start = (ids[:, :prompt], soft, real[:, :prompt])
     pipeline.prefill(*start, w, c, caches, tap=tap)
     yield "prefill", 0, prompt, found
     for t in range(prompt, ids.shape[1]):

@@ -23,8 +23,20 @@ from numpy_paligemma.model.fusion import (
     positions_of,
     prefix_lm_mask,
 )
-from numpy_paligemma.model.gemma import gemma_decoder, gemma_mlp, next_token_logits
-from numpy_paligemma.model.layers import layer_norm, linear, rms_norm
+from numpy_paligemma.model.gemma import (
+    gemma_block,
+    gemma_decoder,
+    gemma_mlp,
+    next_token_logits,
+)
+from numpy_paligemma.model.layers import (
+    layer_norm,
+    linear,
+    rms_norm,
+    soft_cap,
+    softmax,
+)
+from numpy_paligemma.model.pipeline import key_mask
 from numpy_paligemma.model.rope import RopeTable, apply_rope, rope_table
 from numpy_paligemma.model.siglip import cut_patches, siglip_attention, siglip_encoder
 
@@ -40,18 +52,24 @@ class Mistake:
     first: str  # the tap
     origin: str  # where people made it, or the habit it comes from
     faint: bool  # lost in the rounding of float32
+    model: str  # the golden model that shows it
 
 
 MISTAKES: list[Mistake] = []
 
 
 def mistake(
-    replaces: str, first: str, origin: str, *, faint: bool = False
+    replaces: str,
+    first: str,
+    origin: str,
+    *,
+    faint: bool = False,
+    model: str = "two_kv_heads",
 ) -> Callable[[Twin], Twin]:
     """Enter a wrong twin into the list."""
 
     def enter(twin: Twin) -> Twin:
-        MISTAKES.append(Mistake(twin, replaces, first, origin, faint))
+        MISTAKES.append(Mistake(twin, replaces, first, origin, faint, model))
         return twin
 
     return enter
@@ -227,8 +245,8 @@ def first_picture_for_every_prompt(soft, text, is_image):
 
 
 @mistake("model.pipeline.prefix_lm_mask", "fusion/mask", "vLLM#27938, #31725")
-def prefix_causal(attention_mask, token_type_ids):
-    return prefix_lm_mask(attention_mask, np.ones_like(token_type_ids))
+def prefix_causal(attention_mask, token_type_ids, window=None):
+    return prefix_lm_mask(attention_mask, np.ones_like(token_type_ids), window)
 
 
 @mistake("model.pipeline.prefix_lm_mask", "fusion/mask", "Gemma 3 habits")
@@ -246,6 +264,8 @@ def answer_sees_what_follows(attention_mask, _):
 def padding_visible(attention_mask, token_type_ids):
     return prefix_lm_mask(np.ones_like(attention_mask), token_type_ids)
 
+
+WINDOW = "fusion/window_mask"
 
 # --- the decoder's block --------------------------------------------------------------
 
@@ -329,16 +349,16 @@ SCORES = "decoder/block00/attention/scores"
 
 
 @mistake("model.gemma.grouped_query_attention", SCORES, "papers with one head")
-def scores_scaled_by_the_width(q, k, v, mask, *, tap):
+def scores_scaled_by_the_width(q, k, v, mask, **options):
     heads = q.shape[1]  # 1/√(N·H) where 1/√H is meant
-    return grouped_query_attention(q * heads**-0.5, k, v, mask, tap=tap)
+    return grouped_query_attention(q * heads**-0.5, k, v, mask, **options)
 
 
 @mistake("model.gemma.grouped_query_attention", SCORES, "ports tested with one kv head")
-def kv_heads_tiled_and_not_repeated(q, k, v, mask, *, tap):
+def kv_heads_tiled_and_not_repeated(q, k, v, mask, **options):
     times = (1, q.shape[1] // k.shape[1], 1, 1)  # 0 1 0 1 where 0 0 1 1 is meant
     return grouped_query_attention(
-        q, np.tile(k, times), np.tile(v, times), mask, tap=tap
+        q, np.tile(k, times), np.tile(v, times), mask, **options
     )
 
 
@@ -371,15 +391,15 @@ def silu_for_gelu(x):
 
 
 @mistake("model.pipeline.gemma_decoder", "logits", "strict=False loaders")
-def last_norm_left_out(*arguments, tap):
+def last_norm_left_out(*arguments, tap, **options):
     tap, streams = remembering(tap)
-    gemma_decoder(*arguments, tap=tap)
+    gemma_decoder(*arguments, tap=tap, **options)
     return streams[-2]  # the last block's, before the norm
 
 
 @mistake("model.pipeline.next_token_logits", "logits", "a scaled table for both ends")
-def head_scaled_like_the_embedding(x, w):
-    return next_token_logits(x, w) * x.shape[-1] ** 0.5
+def head_scaled_like_the_embedding(x, w, cap):
+    return next_token_logits(x, w, cap) * x.shape[-1] ** 0.5
 
 
 @mistake(
@@ -387,8 +407,8 @@ def head_scaled_like_the_embedding(x, w):
     "prefill/decoder/block00/attention/probs",
     "transformers#35855",
 )
-def padding_visible_when_generating(attention_mask, like):  # noqa: ARG001
-    return None
+def padding_visible_when_generating(attention_mask, like, window=None):
+    return key_mask(np.ones_like(attention_mask), like, window)
 
 
 @mistake("model.gemma.rope_table", "step1/" + ROTATED, "llama3.np")
@@ -404,6 +424,113 @@ def nucleus_drops_the_token_that_crosses(probs, top_p):
     kept = np.zeros_like(probs)
     kept[stays] = probs[stays]
     return kept / kept.sum()
+
+
+# --- PaliGemma 2 ----------------------------------------------------------------------
+
+
+@mistake(
+    "model.gemma.grouped_query_attention",
+    SCORES,
+    "nano-paligemma2 on 28B",
+    model="gemma_2",
+)
+def queries_scaled_by_their_size(q, k, v, mask, *, scale, **options):  # noqa: ARG001
+    return grouped_query_attention(q, k, v, mask, **options)
+
+
+@mistake(
+    "model.gemma.grouped_query_attention",
+    SCORES,
+    "PaddleFormers#4770, vLLM#52173",
+    model="gemma_2",
+)
+def score_cap_left_out(q, k, v, mask, *, cap, **options):  # noqa: ARG001
+    return grouped_query_attention(q, k, v, mask, **options)
+
+
+@mistake(
+    "model.gemma.grouped_query_attention",
+    "decoder/block00/attention/probs",
+    "fused kernels",
+    model="gemma_2",
+)
+def score_cap_behind_the_mask(q, k, v, mask, *, cap, **options):
+    hidden = np.where(mask, 0.0, -2 * cap)  # what the mask's lowest number is bent to
+    scores = q @ np.swapaxes(np.repeat(k, q.shape[1] // k.shape[1], 1), -1, -2)
+    scores = options["tap"]("scores", soft_cap(scores * options["scale"], cap))
+    probs = options["tap"]("probs", softmax(np.maximum(scores + hidden, -cap)))
+    return probs @ np.repeat(v, q.shape[1] // v.shape[1], 1)
+
+
+@mistake(
+    "model.pipeline.next_token_logits", "logits", "PaddleFormers#4770", model="gemma_2"
+)
+def logit_cap_left_out(x, w, cap):  # noqa: ARG001
+    return next_token_logits(x, w)
+
+
+@mistake(
+    "model.gemma.gemma_block",
+    "decoder/block00/mid",
+    "hkproj#6, #9: PaliGemma 2 in the code of PaliGemma 1",
+    model="gemma_2",
+)
+def norms_behind_the_branches_left_out(x, w, *arguments, tap):
+    return gemma_block(x, replace(w, post_norms=None), *arguments, tap=tap)
+
+
+@mistake(
+    "model.gemma.gemma_block",
+    "decoder/block00/mlp_norm",
+    "one name, two meanings",
+    model="gemma_2",
+)
+def norm_before_the_mlp_taken_for_the_one_behind_attention(x, w, *arguments, tap):
+    swapped = replace(w, mlp_norm=w.post_norms.attention)
+    return gemma_block(x, swapped, *arguments, tap=tap)
+
+
+@mistake("model.pipeline.prefix_lm_mask", WINDOW, "896 pixels alone", model="gemma_2")
+def window_ignored(attention_mask, token_type_ids, window=None):  # noqa: ARG001
+    return prefix_lm_mask(attention_mask, token_type_ids)
+
+
+@mistake("model.pipeline.prefix_lm_mask", WINDOW, "fence posts", model="gemma_2")
+def window_one_too_long(attention_mask, token_type_ids, window=None):
+    longer = None if window is None else window + 1
+    return prefix_lm_mask(attention_mask, token_type_ids, longer)
+
+
+@mistake("model.pipeline.prefix_lm_mask", WINDOW, "Gemma 2 as text", model="gemma_2")
+def window_cuts_the_prefix(attention_mask, token_type_ids, window=None):
+    mask = prefix_lm_mask(attention_mask, token_type_ids, window)
+    if window is None:
+        return mask
+    T = mask.shape[-1]
+    return mask & ~np.tri(T, k=-window, dtype=bool)
+
+
+@mistake(
+    "model.pipeline.gemma_decoder",
+    "decoder/block00/attention/probs",
+    "counting from one",
+    model="gemma_2",
+)
+def the_other_blocks_look_through_windows(x, positions, mask, w, c, *more, **options):
+    every = frozenset(range(len(w.blocks)))
+    swapped = replace(c, sliding_blocks=every - c.sliding_blocks)
+    return gemma_decoder(x, positions, mask, w, swapped, *more, **options)
+
+
+@mistake(
+    "model.pipeline.key_mask",
+    "step1/decoder/block00/attention/probs",
+    "a window in the prefill alone",
+    model="gemma_2",
+)
+def window_ignored_when_generating(attention_mask, like, window=None):  # noqa: ARG001
+    return key_mask(attention_mask, like)
 
 
 # --- what several of them need --------------------------------------------------------

@@ -98,6 +98,129 @@ def test_what_published_files_leave_out_is_filled_in(
     assert (c.vision.grid, c.vision.patches, c.vision.head_dim) == (grid, patches, 72)
 
 
+# width, layers, heads, kv heads, head size, MLP width, query_pre_attn_scalar
+GEMMA_2 = {
+    "3b": (2304, 26, 8, 4, 256, 9216, 256),
+    "10b": (3584, 42, 16, 8, 256, 14336, 256),
+    "28b": (4608, 46, 32, 16, 128, 36864, 144),
+}
+
+
+def published_2(size: str) -> dict[str, Any]:
+    """Spell out what differs in the file of google/paligemma2-3b-pt-224 or a larger."""
+    D, L, N, K, H, F, scalar = GEMMA_2[size]
+    config = published(224)
+    return config | {
+        "projection_dim": D,  # and hidden_size 2048, left from PaliGemma 1
+        "num_hidden_layers": L,
+        "text_config": {
+            "attn_logit_softcapping": 50.0,
+            "cache_implementation": "hybrid",
+            "eos_token_id": [1, 107],
+            "final_logit_softcapping": 30.0,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "hidden_size": D,
+            "intermediate_size": F,
+            "model_type": "gemma2",
+            "num_attention_heads": N,
+            "num_hidden_layers": L,
+            "num_image_tokens": 256,
+            "num_key_value_heads": K,
+            "query_pre_attn_scalar": scalar,
+            "sliding_window": 4096,
+            "vocab_size": 257216,
+        }
+        | ({} if H == 256 else {"head_dim": H}),
+        "vision_config": config["vision_config"] | {"num_positions": 256},
+    }
+
+
+@pytest.mark.parametrize("size", GEMMA_2)
+def test_paligemma_2_is_read_with_all_that_gemma_2_adds(
+    tmp_path: Path, size: str
+) -> None:
+    D, L, N, K, H, F, scalar = GEMMA_2[size]
+    c = read(tmp_path, published_2(size))
+    assert c.text == TextConfig(
+        vocab_size=257216,
+        width=D,
+        depth=L,
+        heads=N,
+        kv_heads=K,
+        head_dim=H,
+        mlp_width=F,
+        norm_eps=1e-6,
+        rope_base=10000.0,
+        post_norms=True,
+        query_scale=scalar**-0.5,
+        score_cap=50.0,
+        logit_cap=30.0,
+        window=4096,
+        sliding_blocks=frozenset(range(0, L, 2)),
+    )
+    assert c.eos_token_ids == (1,)
+
+
+def test_a_gemma_2_section_that_says_little_is_the_2b(tmp_path: Path) -> None:
+    config = published_2("3b")
+    config["text_config"] = {"model_type": "gemma2", "vocab_size": 257216}
+    assert read(tmp_path, config) == read(tmp_path, published_2("3b"))
+
+
+@pytest.mark.parametrize(
+    ("field", "ours"),
+    [
+        ("attn_logit_softcapping", "score_cap"),
+        ("final_logit_softcapping", "logit_cap"),
+        ("sliding_window", "window"),
+    ],
+)
+def test_null_switches_a_part_of_gemma_2_off(
+    tmp_path: Path, field: str, ours: str
+) -> None:
+    config = published_2("3b")
+    config["text_config"][field] = None
+    text = read(tmp_path, config).text
+    assert getattr(text, ours) is None
+    assert bool(text.sliding_blocks) == (field != "sliding_window")
+
+
+def test_layer_types_say_which_blocks_slide(tmp_path: Path) -> None:
+    config = published_2("3b")
+    kinds = ["full_attention"] * 20 + ["sliding_attention"] * 6
+    config["text_config"]["layer_types"] = kinds
+    assert read(tmp_path, config).text.sliding_blocks == frozenset(range(20, 26))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"layer_types": ["full_attention"]}, r"layer_types: expected 26 of"),
+        ({"layer_types": ["chunked"] * 26}, r"layer_types: expected 26 of"),
+        ({"layer_types": [["full_attention"]] * 26}, r"layer_types: expected 26 of"),
+        ({"layer_types": "sliding_attention"}, r"layer_types: expected 26 of"),
+        ({"sliding_window": 0}, r"sliding_window: expected a number above 0"),
+        ({"sliding_window": 2.5}, r"sliding_window: expected a whole number"),
+        ({"query_pre_attn_scalar": -1}, r"query_pre_attn_scalar: expected a number"),
+        (
+            {"attn_logit_softcapping": "50"},
+            r"attn_logit_softcapping: expected a number",
+        ),
+        ({"hidden_activation": "silu"}, r"hidden_activation: expected"),
+        ({"model_type": "gemma3"}, r'model_type: expected "gemma" or "gemma2"'),
+    ],
+    ids=str,
+)
+def test_what_gemma_2_cannot_mean_is_refused(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    config = published_2("3b")
+    config["text_config"] |= change
+    with pytest.raises(ValueError, match=told):
+        read(tmp_path, config)
+
+
 def test_fields_as_transformers_5_spells_them_mean_the_same(tmp_path: Path) -> None:
     old = read(tmp_path, published(224))
     config = published(224)
@@ -163,9 +286,9 @@ def test_where_the_generation_config_says_nothing_the_config_does(
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another model": ({"model_type": "gemma"}, '"paligemma", found "gemma"'),
     "no model type": ({"model_type": None}, 'model_type "paligemma", found null'),
-    "paligemma 2": (
-        {"text_config": {"model_type": "gemma2"}},
-        'text_config.model_type: expected "gemma", found "gemma2"',
+    "gemma 3": (
+        {"text_config": {"model_type": "gemma3_text"}},
+        'text_config.model_type: expected "gemma" or "gemma2", found "gemma3_text"',
     ),
     "another bend": (
         {"text_config": {"hidden_act": "silu"}},

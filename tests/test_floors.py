@@ -35,7 +35,7 @@ LIBRARIES = {
     "checkpoints.hub": {"huggingface_hub"},
     "commands.progress": {"tqdm"},
 }
-LINES_OF_THE_MODEL = 1000
+LINES_OF_THE_MODEL = 1200
 LINES_OF_A_BODY = 25  # without its docstring
 
 

@@ -49,6 +49,27 @@ def test_the_prefix_mask_is_its_rule_pair_by_pair(
     np.testing.assert_array_equal(prefix_lm_mask(*masks), by_the_rule(*masks))
 
 
+@given(two_masks(), st.integers(1, 7))
+def test_a_window_shortens_what_an_answer_sees_and_no_prefix(
+    masks: tuple[np.ndarray, np.ndarray], window: int
+) -> None:
+    T = masks[0].shape[1]
+    near = [[i - window < j for j in range(T)] for i in range(T)]
+    prefix = masks[1] == 0
+    both_prefix = prefix[:, None, :, None] & prefix[:, None, None, :]
+    expected = by_the_rule(*masks) & (np.array(near) | both_prefix)
+    np.testing.assert_array_equal(prefix_lm_mask(*masks, window), expected)
+
+
+@given(hnp.arrays(np.int64, cells, elements=bits), st.integers(1, 7))
+def test_a_new_token_sees_what_its_window_holds(real: np.ndarray, window: int) -> None:
+    answers = np.ones_like(real)  # the last cell is the new token
+    expected = prefix_lm_mask(real, answers, window)[:, :, -1:]
+    keys = key_mask(real, like=np.empty(0), window=window)
+    hidden = np.broadcast_to(True if keys is None else keys, expected.shape)
+    np.testing.assert_array_equal(hidden, expected)
+
+
 @given(hnp.arrays(np.int64, cells, elements=bits))
 def test_without_token_types_all_is_prefix(real: np.ndarray) -> None:
     expected = by_the_rule(real, np.zeros_like(real))

@@ -37,8 +37,22 @@ def load(folder: Path, dtype: str = "float32") -> PaliGemmaWeights:
     return load_weights(folder, read_config(folder), dtype)
 
 
+def test_one_family_s_config_on_the_other_s_tensors_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    write_config(folder, text_config={"model_type": "gemma2"})
+    with pytest.raises(ValueError, match="of a PaliGemma 2, the tensors are of a Pali"):
+        load(folder)
+    tensors = random_tensors()
+    extra = GAIN.replace("norm.weight", "layers.0.pre_feedforward_layernorm.weight")
+    write_checkpoint(folder, tensors | {extra: tensors[GAIN]})
+    with pytest.raises(ValueError, match="of a PaliGemma 1, the tensors are of a Pali"):
+        load(folder)
+
+
 def leaves(node: Any, at: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Walk a tree of weights, widening what is held in 16 bits."""
+    if node is None:  # what only Gemma 2 has
+        return
     if isinstance(node, HalfMatrix):
         yield at, node[np.arange(node.shape[0])]
     elif isinstance(node, np.ndarray):

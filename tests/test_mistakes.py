@@ -1,7 +1,7 @@
 """The golden comparison catches the field's classic errors, each at its own tap."""
 
 import pytest
-from golden_line import Golden, golden_errors, load_golden
+from golden_line import NAMES, Golden, golden_errors, load_golden
 from mistakes import MISTAKES, Mistake
 from tolerances import (
     FLOAT32_TAPS,
@@ -19,8 +19,9 @@ each_mistake = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Golden]:
-    """Load the model with two kv heads and a padded batch: it shows every mistake."""
-    return {d: load_golden("two_kv_heads", d) for d in ("float64", "float32")}
+    """Load the models with two kv heads and a padded batch: they show every mistake."""
+    both = [(name, d) for name in NAMES for d in ("float64", "float32")]
+    return {f"{name}, {d}": load_golden(name, d) for name, d in both}
 
 
 def errors_with(
@@ -40,7 +41,7 @@ def first_beyond(tolerance: float, errors: dict[str, float]) -> str | None:
 def test_float64_shows_the_mistake_where_it_is_made(
     mistake: Mistake, golden: dict[str, Golden], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = errors_with(mistake, golden["float64"], monkeypatch)
+    errors = errors_with(mistake, golden[f"{mistake.model}, float64"], monkeypatch)
     assert first_beyond(FLOAT64, errors) == mistake.first
     assert errors[mistake.first] >= SMALLEST_MISTAKE
 
@@ -49,7 +50,7 @@ def test_float64_shows_the_mistake_where_it_is_made(
 def test_float32_shows_the_mistake_unless_it_is_faint(
     mistake: Mistake, golden: dict[str, Golden], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = errors_with(mistake, golden["float32"], monkeypatch)
+    errors = errors_with(mistake, golden[f"{mistake.model}, float32"], monkeypatch)
     if mistake.faint:
         assert errors[mistake.first] < SMALLEST_MISTAKE_FLOAT32
     else:
@@ -64,7 +65,7 @@ def test_counting_positions_from_nought_is_no_mistake(
     monkeypatch.setattr(
         "numpy_paligemma.model.pipeline.positions_of", lambda m: positions_of(m) - 1
     )
-    errors = golden_errors(golden["float64"])
+    errors = golden_errors(golden["two_kv_heads, float64"])
     moved = {tap for tap, e in errors.items() if not e <= FLOAT64}
     rotated = ("decoder/block00/attention", "decoder/block01/attention")
     passes = ("", "prefill/", "step1/", "step2/")

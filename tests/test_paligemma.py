@@ -11,6 +11,7 @@ from tolerances import ORACLE, relative_error
 from numpy_paligemma import PaliGemma, PaliGemmaProcessor, answer, load_hf_model
 from numpy_paligemma.model.pipeline import decode_step, empty_caches, prefill
 from numpy_paligemma.model.sampling import sample_token
+from numpy_paligemma.model.tap import recorder
 from numpy_paligemma.paligemma import Options
 
 PROMPTS = ["caption en", "answer en where is the cow standing?", ""]
@@ -36,7 +37,8 @@ def test_a_cache_gives_the_logits_of_one_pass_over_everything(
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     caches = empty_caches(3, ids.shape[1] + NEW, model.weights, model.config)
     pixels = inputs["pixel_values"].astype(np.float64)
-    steps = [prefill(ids, pixels, mask, model.weights, model.config, caches)]
+    soft = model.look(pixels)
+    steps = [prefill(ids, soft, mask, model.weights, model.config, caches)]
     new = np.random.default_rng(4).integers(3, 900, (3, NEW))
     for t in range(NEW):
         mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
@@ -98,12 +100,40 @@ def test_a_drawn_row_is_that_prompt_alone_with_the_generator_of_its_row(
     ids, mask = alone["input_ids"], alone["attention_mask"]
     caches = empty_caches(1, ids.shape[1] + NEW, model.weights, model.config)
     pixels = alone["pixel_values"].astype(np.float64)
-    logits = prefill(ids, pixels, mask, model.weights, model.config, caches)
+    soft = model.look(pixels)
+    logits = prefill(ids, soft, mask, model.weights, model.config, caches)
     for token in rows[row]:
         assert token == sample_token(logits[0], rng, temperature=hot, top_p=top_p)
         mask = np.append(mask, [[1]], 1)
         new = np.array([token])
         logits = decode_step(new, mask, model.weights, model.config, caches)
+
+
+def test_one_look_serves_many_prompts(
+    loaded: tuple[PaliGemma, PaliGemmaProcessor], pictures: list[Image.Image]
+) -> None:
+    model, processor = loaded
+    inputs = processor(PROMPTS, pictures[:1] * 3)
+    greedy: Options = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": -1}
+    tap, seen = recorder()
+    soft = model.look(inputs["pixel_values"][:1], tap)[[0, 0, 0]]
+    assert {"vision/out", "projector/out"} <= seen.keys()
+    tap, seen = recorder()
+    again = model.generate(**inputs, soft_tokens=soft, **greedy, tap=tap)
+    assert not [name for name in seen if name.startswith(("vision/", "projector/"))]
+    np.testing.assert_array_equal(again, model.generate(**inputs, **greedy))
+
+
+def test_soft_tokens_of_other_pictures_are_refused(
+    loaded: tuple[PaliGemma, PaliGemmaProcessor], pictures: list[Image.Image]
+) -> None:
+    model, processor = loaded
+    inputs = processor(PROMPTS, pictures)
+    soft = model.look(inputs["pixel_values"][:2])
+    with pytest.raises(ValueError, match=r"^soft_tokens: expected \(3, 9, 10\), one"):
+        model.generate(**inputs, soft_tokens=soft)
+    with pytest.raises(ValueError, match=r"^pixel_values: expected \(pictures, 3, 14"):
+        model.look(inputs["pixel_values"][..., 1:])
 
 
 def test_the_same_seed_writes_the_same_and_another_something_else(

@@ -180,7 +180,7 @@ def write(prompt, longest=40):
     inputs = processor(text=[prompt], images=[photo])
     caches = empty_caches(1, inputs["input_ids"].shape[1] + longest, w, c)
     ids, seen = inputs["input_ids"], inputs["attention_mask"]
-    logits = [prefill(ids, inputs["pixel_values"], seen, w, c, caches)]
+    logits = [prefill(ids, soft, seen, w, c, caches)]
     tokens = [greedy_token(logits[0][0])]
     while tokens[-1] not in c.eos_token_ids and len(tokens) < longest:
         seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)  # one more real token
@@ -537,7 +537,7 @@ print("IoU", (overlap / (both - overlap)).round(2))
 #
 # growing = [Growing() for _ in w.decoder.blocks]
 # ids, seen = inputs["input_ids"], inputs["attention_mask"]
-# found = prefill(ids, inputs["pixel_values"], seen, w, c, growing)
+# found = prefill(ids, soft, seen, w, c, growing)
 # np.testing.assert_array_equal(found[0], cached_logits[0])
 # ```
 #

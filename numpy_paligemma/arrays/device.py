@@ -82,6 +82,8 @@ def map_arrays(tree: Any, move: Callable[[np.ndarray], Any]) -> Any:
         if dataclasses.is_dataclass(node) and not isinstance(node, type):
             fields = dataclasses.fields(node)
             return type(node)(**{f.name: walk(getattr(node, f.name)) for f in fields})
+        if node is None:  # what only Gemma 2 has
+            return None
         if id(node) not in moved:
             wide = node.widen(node.halves) if isinstance(node, HalfMatrix) else node
             moved[id(node)] = move(wide)

@@ -16,7 +16,7 @@ from numpy_paligemma.checkpoints.names import (
     VISION,
 )
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
-from numpy_paligemma.model.gemma import GemmaBlockWeights, GemmaWeights
+from numpy_paligemma.model.gemma import GemmaBlockWeights, GemmaWeights, PostNorms
 from numpy_paligemma.model.layers import Affine, Matrix, Norm
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 from numpy_paligemma.model.siglip import SiglipBlockWeights, SiglipWeights
@@ -89,17 +89,28 @@ def gemma_block_weights(take: Take, layer: int, c: TextConfig) -> GemmaBlockWeig
     at = f"{DECODER}layers.{layer}."
     D, F = c.width, c.mlp_width
     q_width, kv_width = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    # the published name says where a norm stands, and Gemma 2 has two more: what stands
+    # behind the attention feeds the MLP in Gemma 1 and the residual stream in Gemma 2
+    before_mlp = "pre_feedforward" if c.post_norms else "post_attention"
     return GemmaBlockWeights(
         attention_norm=take.vector(at + "input_layernorm.weight", (D,)),
         q_proj=take.matrix(at + "self_attn.q_proj.weight", (q_width, D)),
         k_proj=take.matrix(at + "self_attn.k_proj.weight", (kv_width, D)),
         v_proj=take.matrix(at + "self_attn.v_proj.weight", (kv_width, D)),
         o_proj=take.matrix(at + "self_attn.o_proj.weight", (D, q_width)),
-        # its name tells where it stands; what it feeds is the MLP
-        mlp_norm=take.vector(at + "post_attention_layernorm.weight", (D,)),
+        mlp_norm=take.vector(f"{at}{before_mlp}_layernorm.weight", (D,)),
         gate_proj=take.matrix(at + "mlp.gate_proj.weight", (F, D)),
         up_proj=take.matrix(at + "mlp.up_proj.weight", (F, D)),
         down_proj=take.matrix(at + "mlp.down_proj.weight", (D, F)),
+        post_norms=post_norms(take, at, D) if c.post_norms else None,
+    )
+
+
+def post_norms(take: Take, at: str, width: int) -> PostNorms:
+    """Take the two norms that Gemma 2 alone has, behind attention and MLP."""
+    return PostNorms(
+        attention=take.vector(at + "post_attention_layernorm.weight", (width,)),
+        mlp=take.vector(at + "post_feedforward_layernorm.weight", (width,)),
     )
 
 

@@ -1,8 +1,10 @@
 """`config.json` into sizes, with what published files leave out filled in.
 
-The defaults are those that transformers puts in (models/paligemma, models/gemma and
-models/siglip, configuration_*.py): whoever wrote the file relied on them. What would
-change the arithmetic and is not written here as NumPy is refused by name.
+The defaults are those that transformers puts in (models/paligemma, models/gemma,
+models/gemma2 and models/siglip, configuration_*.py): whoever wrote the file relied on
+them. What would change the arithmetic and is not written here as NumPy is refused by
+name. Whether a checkpoint is a PaliGemma 1 or 2 is said by `text_config.model_type`,
+"gemma" or "gemma2", and by nothing else.
 """
 
 import json
@@ -14,6 +16,8 @@ from typing import Any
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
 TOO_LARGE = 2**31  # no size, id or base of a model comes near
+MANY = 10_000  # blocks; a file that asks for more has a slip in it
+GEMMA_2 = "gemma2"
 TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
 
 # a section that is there, but leaves fields out
@@ -28,6 +32,20 @@ TEXT_DEFAULTS = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 10000.0,
 }
+GEMMA_2_DEFAULTS = TEXT_DEFAULTS | {
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "query_pre_attn_scalar": 256,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+    "sliding_window": 4096,
+}
+# here null is a setting, "off", and not the same as leaving the field out
+MAY_BE_OFF = {"attn_logit_softcapping", "final_logit_softcapping", "sliding_window"}
+SLIDING, FULL = "sliding_attention", "full_attention"
 VISION_DEFAULTS = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -76,14 +94,18 @@ class _Section:
         value: Any = self.values.get(name)
         if type(value) is int and 0 < value < TOO_LARGE:
             return value
-        raise self._refusal(name, "a whole number above 0", value)
+        raise self.refusal(name, "a whole number above 0", value)
 
     def number(self, name: str) -> float:
         """Read a number above nought."""
         value: Any = self.values.get(name)
         if type(value) in {int, float} and 0 < value < TOO_LARGE:
             return float(value)
-        raise self._refusal(name, "a number above 0", value)
+        raise self.refusal(name, "a number above 0", value)
+
+    def number_or_off(self, name: str) -> float | None:
+        """Read a number above nought; null switches it off."""
+        return None if self.values.get(name) is None else self.number(name)
 
     def token_id(self, name: str, default: int) -> int:
         """Read a token id."""
@@ -92,7 +114,7 @@ class _Section:
             return default
         if type(value) is int and 0 <= value < TOO_LARGE:
             return value
-        raise self._refusal(name, "a token id", value)
+        raise self.refusal(name, "a token id", value)
 
     def divides(self, name: str, whole: str) -> None:
         """Refuse a number that does not divide another one."""
@@ -109,11 +131,16 @@ class _Section:
         if value is None:
             return _Section(f"{self.where}{name}.", given | absent)
         if not isinstance(value, dict):
-            raise self._refusal(name, "an object", value)
-        there = {key: field for key, field in value.items() if field is not None}
+            raise self.refusal(name, "an object", value)
+        there = {
+            key: field
+            for key, field in value.items()
+            if field is not None or key in MAY_BE_OFF
+        }
         return _Section(f"{self.where}{name}.", given | there)
 
-    def _refusal(self, name: str, wanted: str, value: object) -> ValueError:
+    def refusal(self, name: str, wanted: str, value: object) -> ValueError:
+        """Say what was expected of a field and what was found."""
         found = "nothing" if value is None else json.dumps(value)
         return ValueError(f"{self.where}{name}: expected {wanted}, found {found}")
 
@@ -154,6 +181,8 @@ def read_config(folder: Path) -> PaliGemmaConfig:
         msg = f'{path}: expected model_type "paligemma", found {found}'
         raise ValueError(msg)
     text = top.section("text_config", TEXT_DEFAULTS, WHOLE_TEXT)
+    if text.values.get("model_type") == GEMMA_2:
+        text = top.section("text_config", GEMMA_2_DEFAULTS, {})
     vision = top.section("vision_config", VISION_DEFAULTS, WHOLE_VISION)
     _refuse_other_arithmetic(top, text, vision)
 
@@ -173,8 +202,10 @@ def read_config(folder: Path) -> PaliGemmaConfig:
 
 def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) -> None:
     """Refuse what would load and then be computed wrongly."""
-    text.expect("model_type", "gemma")
-    text.expect("hidden_act", *TANH_GELU)
+    text.expect("model_type", "gemma", GEMMA_2)
+    is_gemma_2 = text.values.get("model_type") == GEMMA_2
+    # each family reads one of the two spellings and ignores the other
+    text.expect("hidden_activation" if is_gemma_2 else "hidden_act", *TANH_GELU)
     text.expect("attention_bias", False)
     text.expect("rope_scaling", None)
     rope = text.section("rope_parameters", {}, {})
@@ -203,15 +234,38 @@ def _image_token_id(top: _Section) -> int:
     return found
 
 
+def _gemma_2_fields(text: _Section, depth: int) -> dict[str, Any]:
+    """Read what Gemma 2 adds."""
+    window = text.number_or_off("sliding_window")
+    alternating = [FULL if i % 2 else SLIDING for i in range(min(depth, MANY))]
+    name = "layer_types"
+    kinds = text.values.get(name, alternating)
+    known = isinstance(kinds, list) and all(kind in (SLIDING, FULL) for kind in kinds)
+    if not known or len(kinds) != depth:
+        raise text.refusal(name, f'{depth} of "{SLIDING}" or "{FULL}"', kinds)
+    return {
+        "post_norms": True,
+        "query_scale": text.number("query_pre_attn_scalar") ** -0.5,
+        "score_cap": text.number_or_off("attn_logit_softcapping"),
+        "logit_cap": text.number_or_off("final_logit_softcapping"),
+        "window": None if window is None else text.count("sliding_window"),
+        "sliding_blocks": frozenset(
+            i for i, kind in enumerate(kinds) if kind == SLIDING and window is not None
+        ),
+    }
+
+
 def _text_config(text: _Section, *, tied: bool) -> TextConfig:
     # files before transformers 5 hold rope_theta, later ones rope_parameters
     rope = text.section(
         "rope_parameters", {"rope_theta": text.number("rope_theta")}, {}
     )
+    depth = text.count("num_hidden_layers")
+    is_gemma_2 = text.values.get("model_type") == GEMMA_2
     return TextConfig(
         vocab_size=text.count("vocab_size"),
         width=text.count("hidden_size"),
-        depth=text.count("num_hidden_layers"),
+        depth=depth,
         heads=text.count("num_attention_heads"),
         kv_heads=text.count("num_key_value_heads"),
         head_dim=text.count("head_dim"),
@@ -219,6 +273,7 @@ def _text_config(text: _Section, *, tied: bool) -> TextConfig:
         norm_eps=text.number("rms_norm_eps"),
         rope_base=rope.number("rope_theta"),
         tied=tied,
+        **(_gemma_2_fields(text, depth) if is_gemma_2 else {}),
     )
 
 

@@ -17,6 +17,7 @@ from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.names import (
     BUFFERS,
     EMBEDDING,
+    GEMMA_2_ONLY,
     HEAD,
     POOLING_HEAD,
     canonical_name,
@@ -61,10 +62,25 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     if blocks > len(tensors):
         msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
         raise ValueError(msg + f"{len(tensors)} tensors")
+    _require_one_family(folder, tensors, c)
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(folder)
     return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
+
+
+def _require_one_family(
+    folder: Path, tensors: Mapping[str, StoredTensor], c: PaliGemmaConfig
+) -> None:
+    """Refuse one family's config on the other's tensors: some names are common."""
+    families = ("PaliGemma 1", "PaliGemma 2")
+    found = any(GEMMA_2_ONLY.search(name) for name in tensors)
+    if found != c.text.post_norms:
+        msg = (
+            f"{folder}: config.json is of a {families[c.text.post_norms]}, the tensors "
+            f"are of a {families[found]}; take both from one checkpoint"
+        )
+        raise ValueError(msg)
 
 
 def _by_published_name(folder: Path) -> dict[str, StoredTensor]:

@@ -19,6 +19,8 @@ RENAMES = (
 BUFFERS = re.compile(r"\.embeddings\.position_ids$|\.rotary_emb\.inv_freq$")
 # SigLIP's pooling head: learned, and not part of PaliGemma
 POOLING_HEAD = re.compile(r"^vision_tower\.vision_model\.head\.")
+# no PaliGemma 1 has this, and every PaliGemma 2
+GEMMA_2_ONLY = re.compile(r"\.pre_feedforward_layernorm\.weight$")
 
 VISION = "vision_tower.vision_model."
 PROJECTOR = "multi_modal_projector.linear"

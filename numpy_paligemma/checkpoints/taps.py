@@ -66,6 +66,9 @@ BRIDGE = {
     "fusion/mask": _inside(DECODER.rstrip(".")),
 }
 
+# Gemma 2's second mask, for the blocks that look through a window
+WINDOW = {"fusion/window_mask": _inside(DECODER.rstrip("."))}
+
 DECODER_BLOCK = {
     "decoder/block{:02}/attention_norm": _output(_BLOCK + ".input_layernorm"),
     "decoder/block{:02}/attention/q_proj": _output(
@@ -88,10 +91,25 @@ DECODER_BLOCK = {
     "decoder/block{:02}/out": _output(_BLOCK),
 }
 
+# where Gemma 2 has two norms more, the names of the other two mean other norms
+GEMMA_2_BLOCK = {
+    "decoder/block{:02}/attention_post_norm": _output(
+        _BLOCK + ".post_attention_layernorm"
+    ),
+    "decoder/block{:02}/mid": _input(_BLOCK + ".pre_feedforward_layernorm"),
+    "decoder/block{:02}/mlp_norm": _output(_BLOCK + ".pre_feedforward_layernorm"),
+    "decoder/block{:02}/mlp/out": _output(_BLOCK + ".mlp"),
+    "decoder/block{:02}/mlp_post_norm": _output(_BLOCK + ".post_feedforward_layernorm"),
+    "decoder/block{:02}/out": _output(_BLOCK),
+}
+
 DECODER_END = {
     "decoder/out": _output(DECODER + "norm"),
     "logits": _output("lm_head"),
 }
+
+# a cap bends what the head says, and has no module of its own: the whole model's output
+CAPPED_END = DECODER_END | {"logits": _output("")}
 
 
 def every_tap(c: PaliGemmaConfig) -> dict[str, Place]:
@@ -99,15 +117,23 @@ def every_tap(c: PaliGemmaConfig) -> dict[str, Place]:
     taps = dict(VISION_START)
     for i in range(c.vision.depth):
         taps |= _numbered(VISION_BLOCK, i)
-    taps |= BRIDGE
+    taps |= BRIDGE if c.text.window is None else BRIDGE | WINDOW
     for i in range(c.text.depth):
-        taps |= _numbered(DECODER_BLOCK, i)
-    return taps | DECODER_END
+        taps |= _numbered(_decoder_block(post_norms=c.text.post_norms), i)
+    return taps | (DECODER_END if c.text.logit_cap is None else CAPPED_END)
 
 
 def published_module(path: str) -> str:
     """Turn any layout's module path into the published one, as `canonical_name` does."""
     return canonical_name(path + ".").removesuffix(".")
+
+
+def _decoder_block(*, post_norms: bool) -> dict[str, Place]:
+    """List a block's taps in their order, as Gemma or Gemma 2 has them."""
+    if not post_norms:
+        return DECODER_BLOCK
+    attention = {tap: p for tap, p in DECODER_BLOCK.items() if tap not in GEMMA_2_BLOCK}
+    return attention | GEMMA_2_BLOCK
 
 
 def _numbered(taps: dict[str, Place], i: int) -> dict[str, Place]:

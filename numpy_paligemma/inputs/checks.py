@@ -22,18 +22,35 @@ def check_arrays(
     if len(shape) != 2 or attention_mask.shape != shape:
         msg = f"expected input_ids (B, T), came {shape}, and attention_mask likewise, "
         raise ValueError(msg + f"came {attention_mask.shape}")
-    size = c.vision.image_size
-    picture = (c.vision.channels, size, size)
-    if pixel_values.shape[1:] != picture:
-        msg = (
-            f"pixel_values: expected (pictures, *{picture}), came {pixel_values.shape}"
-        )
-        raise ValueError(msg)
+    check_pictures(pixel_values, c)
     strange = (input_ids < 0) | (input_ids >= c.text.vocab_size)
     strange &= input_ids != c.image_token_id
     if strange.any():
         msg = f"input_ids: expected 0 to {c.text.vocab_size - 1}, came "
         raise ValueError(msg + str(input_ids[strange][0]))
+
+
+def check_pictures(pixel_values: np.ndarray, c: PaliGemmaConfig) -> None:
+    """Refuse pixels of another shape than the model looks at."""
+    size = c.vision.image_size
+    picture = (c.vision.channels, size, size)
+    if pixel_values.shape[1:] != picture:
+        msg = (
+            f"pixel_values: expected (pictures, {', '.join(map(str, picture))}), came "
+        )
+        raise ValueError(msg + str(pixel_values.shape))
+
+
+def check_soft_tokens(
+    soft_tokens: np.ndarray, pictures: int, c: PaliGemmaConfig
+) -> None:
+    """Refuse soft tokens that are not one look at each of the rows' pictures."""
+    expected = (pictures, c.vision.patches, c.text.width)
+    if soft_tokens.shape != expected:
+        msg = (
+            f"soft_tokens: expected {expected}, one entry a picture of the rows, came "
+        )
+        raise ValueError(msg + str(soft_tokens.shape))
 
 
 def check_padding(attention_mask: np.ndarray) -> None:

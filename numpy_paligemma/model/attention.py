@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_paligemma.model.layers import softmax
+from numpy_paligemma.model.layers import soft_cap, softmax
 from numpy_paligemma.model.tap import Tap, no_tap
 
 
@@ -24,6 +24,8 @@ def grouped_query_attention(
     v: np.ndarray,
     mask: np.ndarray | None = None,
     *,
+    scale: float | None = None,
+    cap: float | None = None,
     tap: Tap = no_tap,
 ) -> np.ndarray:
     """Let N query heads look through K key-value heads, N/K queries to each.
@@ -39,6 +41,10 @@ def grouped_query_attention(
     mask : bool array, broadcastable to (B, N, T, S), optional
         True where a query may look; None where every query sees every key. A query
         that sees nothing (only padding can) gets the plain mean, as in transformers.
+    scale : float, optional
+        What stands for 1/√H; Gemma 2 27B has another number than its heads' size.
+    cap : float, optional
+        Gemma 2's: scores are bent to lie within it, before the mask.
     tap : Tap
         Sees ``scores`` before the mask and ``probs``, both (B, N, T, S).
 
@@ -56,8 +62,9 @@ def grouped_query_attention(
     G = N // K
 
     grouped = q.reshape(B, K, G * T, H)  # one matmul serves a whole group
-    scores = grouped @ np.swapaxes(k, -1, -2) * H**-0.5  # (B, K, G·T, S)
-    scores = tap("scores", scores.reshape(B, N, T, S))
+    scores = grouped @ np.swapaxes(k, -1, -2) * (H**-0.5 if scale is None else scale)
+    scores = soft_cap(scores, cap).reshape(B, N, T, S)
+    scores = tap("scores", scores)
     if mask is not None:
         # the lowest finite number, not -inf: a row that sees nothing stays finite
         scores = np.where(mask, scores, float(np.finfo(scores.dtype).min))

@@ -34,7 +34,10 @@ class VisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """Sizes of the Gemma decoder (Gemma 2B in the published checkpoints)."""
+    """Sizes of the Gemma decoder: Gemma 2B in PaliGemma 1, a Gemma 2 in PaliGemma 2.
+
+    The fields from `post_norms` on are what Gemma 2 adds; Gemma 1 has none of it.
+    """
 
     vocab_size: int
     width: int
@@ -46,6 +49,12 @@ class TextConfig:
     norm_eps: float
     rope_base: float
     tied: bool = True  # the head is the embedding, unless the file has another
+    post_norms: bool = False  # a norm behind attention and MLP, too
+    query_scale: float | None = None  # what scores are multiplied by; None: 1/√H
+    score_cap: float | None = None  # scores are bent to stay between plus and minus it
+    logit_cap: float | None = None  # and so are logits
+    window: int | None = None  # how many keys a sliding block sees at most
+    sliding_blocks: frozenset[int] = frozenset()  # the numbers of those blocks
 
 
 @dataclass(frozen=True, slots=True)

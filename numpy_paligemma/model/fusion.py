@@ -70,14 +70,18 @@ def positions_of(attention_mask: np.ndarray) -> np.ndarray:
 
 
 def prefix_lm_mask(
-    attention_mask: np.ndarray, token_type_ids: np.ndarray | None = None
+    attention_mask: np.ndarray,
+    token_type_ids: np.ndarray | None = None,
+    window: int | None = None,
 ) -> np.ndarray:
     """Say who may see whom: the prefix all of itself, the answer what came before.
 
         key j is seen by query i when (j ≤ i or both are prefix) and j is no padding
 
     Picture, `<bos>`, prompt and newline are the prefix. So the picture sees the
-    question that it is asked, and the prompt is not causal.
+    question that it is asked, and the prompt is not causal. A window w shortens "j ≤ i"
+    to "i - w < j ≤ i": an answer sees the w last places, itself among them, and the
+    prefix still all of itself.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def prefix_lm_mask(
         0 for padding.
     token_type_ids : integer array, (B, T), optional
         0 for prefix, 1 for answer; None means that all is prefix.
+    window : int, optional
+        In places, padding counted.
 
     Returns
     -------
@@ -97,4 +103,6 @@ def prefix_lm_mask(
     prefix = token_type_ids == 0
     both_prefix = prefix[:, None, :, None] & prefix[:, None, None, :]  # (B, 1, T, T)
     causal = np.tri(T, dtype=bool)  # (T, T)
+    if window is not None:
+        causal &= ~np.tri(T, k=-window, dtype=bool)
     return (causal | both_prefix) & real

@@ -1,13 +1,19 @@
 """The reader and writer: Gemma, a stack of blocks over one residual stream.
 
+Gemma 2, which PaliGemma 2 reads and writes with, is the same stack with five things
+added: a norm behind attention and MLP as well as before them, caps on scores and on
+logits, a scale of queries of its own, and a window on every other block. Each stands
+here where it acts, and is off where the config has None.
+
 References
 ----------
-Gemma Team (2024), https://arxiv.org/abs/2403.08295, section 2;
-big_vision/models/ppp/gemma.py.
+Gemma Team (2024), https://arxiv.org/abs/2403.08295, section 2; for Gemma 2
+https://arxiv.org/abs/2408.00118, section 2; big_vision/models/ppp/gemma.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +24,16 @@ from numpy_paligemma.model.attention import (
 )
 from numpy_paligemma.model.cache import LayerCache
 from numpy_paligemma.model.config import TextConfig
-from numpy_paligemma.model.layers import Matrix, gelu, linear, rms_norm
+from numpy_paligemma.model.layers import Matrix, gelu, linear, rms_norm, soft_cap
 from numpy_paligemma.model.rope import RopeTable, apply_rope, rope_table
 from numpy_paligemma.model.tap import Tap, no_tap, scoped
+
+
+class PostNorms(NamedTuple):
+    """Gains of the two norms that Gemma 2 puts behind its branches, each (D,)."""
+
+    attention: np.ndarray
+    mlp: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,7 @@ class GemmaBlockWeights:
     gate_proj: Matrix  # (F, D)
     up_proj: Matrix  # (F, D)
     down_proj: Matrix  # (D, F)
+    post_norms: PostNorms | None = None  # Gemma 2's
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,7 @@ def gemma_decoder(
     c: TextConfig,
     caches: Sequence[LayerCache] | None = None,
     *,
+    window_mask: np.ndarray | None = None,
     tap: Tap = no_tap,
 ) -> np.ndarray:
     """Carry the residual stream through every block and the last norm.
@@ -69,6 +84,8 @@ def gemma_decoder(
     w, c : the decoder's numbers and sizes
     caches : one LayerCache a block, or None
         With caches, the T new tokens see the S - T cached ones too.
+    window_mask : bool array, (B, 1, T, S), or None
+        What `mask` is to the other blocks, for those that look through a window.
     tap : Tap
         Sees ``blockNN/…`` and ``out``.
 
@@ -79,14 +96,17 @@ def gemma_decoder(
     rope = rope_table(positions, c.head_dim, c.rope_base, like=x)
     for i, block in enumerate(w.blocks):
         cache = None if caches is None else caches[i]
+        seen = window_mask if i in c.sliding_blocks else mask
         at = scoped(tap, f"block{i:02d}")
-        x = gemma_block(x, block, rope, mask, cache, c, tap=at)
+        x = gemma_block(x, block, rope, seen, cache, c, tap=at)
     return tap("out", rms_norm(x, w.final_norm, c.norm_eps))
 
 
-def next_token_logits(x: np.ndarray, w: GemmaWeights) -> np.ndarray:
+def next_token_logits(
+    x: np.ndarray, w: GemmaWeights, cap: float | None = None
+) -> np.ndarray:
     """Compare with every token's embedding: (..., D) -> (..., V), unscaled."""
-    return linear(x, w.head)
+    return soft_cap(linear(x, w.head), cap)
 
 
 def gemma_block(
@@ -102,9 +122,14 @@ def gemma_block(
     """Add attention, then a gated feed-forward, to the residual stream: (B, T, D)."""
     y = tap("attention_norm", rms_norm(x, w.attention_norm, c.norm_eps))
     y = gemma_attention(y, w, rope, mask, cache, c, tap=scoped(tap, "attention"))
+    if w.post_norms is not None:
+        y = tap("attention_post_norm", rms_norm(y, w.post_norms.attention, c.norm_eps))
     x = tap("mid", x + y)
     y = tap("mlp_norm", rms_norm(x, w.mlp_norm, c.norm_eps))
-    return tap("out", x + gemma_mlp(y, w, tap=scoped(tap, "mlp")))
+    y = gemma_mlp(y, w, tap=scoped(tap, "mlp"))
+    if w.post_norms is not None:
+        y = tap("mlp_post_norm", rms_norm(y, w.post_norms.mlp, c.norm_eps))
+    return tap("out", x + y)
 
 
 def gemma_attention(
@@ -125,7 +150,9 @@ def gemma_attention(
     k = tap("k", apply_rope(k, rope))
     if cache is not None:
         k, v = cache.extend(k, v)  # (B, K, S, H)
-    context = grouped_query_attention(q, k, v, mask, tap=tap)  # (B, N, T, H)
+    context = grouped_query_attention(
+        q, k, v, mask, scale=c.query_scale, cap=c.score_cap, tap=tap
+    )  # (B, N, T, H)
     return tap("out", linear(merge_heads(context), w.o_proj))
 
 

@@ -1,4 +1,4 @@
-"""The leaves: five functions of arrays that every block is made of."""
+"""The leaves: six functions of arrays that every block is made of."""
 
 import math
 from typing import NamedTuple, Protocol
@@ -114,6 +114,20 @@ def gelu(x: np.ndarray) -> np.ndarray:
     """
     inner = SQRT_2_OVER_PI * (x + GELU_CUBIC * (x * x * x))
     return 0.5 * x * (1 + np.tanh(inner))
+
+
+def soft_cap(x: np.ndarray, cap: float | None) -> np.ndarray:
+    """Bend numbers to lie between minus and plus `cap`; None leaves them alone.
+
+        cap · tanh(x / cap)
+
+    Small numbers hardly change: the slope at nought is one.
+
+    References
+    ----------
+    Gemma Team (2024), https://arxiv.org/abs/2408.00118, section 2.
+    """
+    return x if cap is None else cap * np.tanh(x / cap)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

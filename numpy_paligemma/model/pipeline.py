@@ -85,15 +85,25 @@ def logits_everywhere(
     """
     x = embed_prompt(ids, encode_images(pixels, w, c, tap=tap), w, c, tap=tap)
     mask = tap("fusion/mask", prefix_lm_mask(attention_mask, token_type_ids))
-    mask = np.asarray(mask, like=x)
-    at = scoped(tap, "decoder")
-    x = gemma_decoder(x, positions_of(attention_mask), mask, w.decoder, c.text, tap=at)
-    return tap("logits", next_token_logits(x, w.decoder))
+    mask = window_mask = np.asarray(mask, like=x)
+    if (window := c.text.window) is not None:
+        window_mask = prefix_lm_mask(attention_mask, token_type_ids, window)
+        window_mask = np.asarray(tap("fusion/window_mask", window_mask), like=x)
+    x = gemma_decoder(
+        x,
+        positions_of(attention_mask),
+        mask,
+        w.decoder,
+        c.text,
+        window_mask=window_mask,
+        tap=scoped(tap, "decoder"),
+    )
+    return tap("logits", next_token_logits(x, w.decoder, c.text.logit_cap))
 
 
 def prefill(
     ids: np.ndarray,
-    pixels: np.ndarray,
+    soft: np.ndarray,
     attention_mask: np.ndarray,
     w: PaliGemmaWeights,
     c: PaliGemmaConfig,
@@ -103,12 +113,16 @@ def prefill(
 ) -> np.ndarray:
     """Read picture and prompt, fill the caches: logits of the first new token, (B, V).
 
-    Arguments as `logits_everywhere`; the prompts are padded on the left, so that the
-    last position is everyone's newline.
+    Arguments as `logits_everywhere`, but the pictures as `encode_images` has seen them,
+    (pictures, P, D): one look does for many prompts. The prompts are padded on the
+    left, so that the last position is everyone's newline.
     """
-    x = embed_prompt(ids, encode_images(pixels, w, c, tap=tap), w, c, tap=tap)
-    mask = key_mask(attention_mask, like=x)
-    return _last_logits(x, positions_of(attention_mask), mask, w, c, caches, tap)
+    x = embed_prompt(ids, soft, w, c, tap=tap)
+    mask = key_mask(
+        attention_mask, like=x
+    )  # a prefix sees all of itself, window or not
+    positions = positions_of(attention_mask)
+    return _last_logits(x, positions, mask, mask, w, c, caches, tap)
 
 
 def decode_step(
@@ -127,34 +141,50 @@ def decode_step(
     """
     x = tap("decoder/embed", embed_text(ids[:, None], w.decoder.embed))  # (B, 1, D)
     mask = key_mask(attention_mask, like=x)
+    window_mask = key_mask(attention_mask, like=x, window=c.text.window)
     positions = positions_of(attention_mask)[:, -1:]  # (B, 1)
-    return _last_logits(x, positions, mask, w, c, caches, tap)
+    return _last_logits(x, positions, mask, window_mask, w, c, caches, tap)
 
 
 def _last_logits(
     x: np.ndarray,
     positions: np.ndarray,
     mask: np.ndarray | None,
+    window_mask: np.ndarray | None,
     w: PaliGemmaWeights,
     c: PaliGemmaConfig,
     caches: Sequence[LayerCache],
     tap: Tap,
 ) -> np.ndarray:
     """Carry new tokens through the decoder; logits of the last alone, (B, V)."""
-    at = scoped(tap, "decoder")
-    x = gemma_decoder(x, positions, mask, w.decoder, c.text, caches, tap=at)
-    return tap("logits", next_token_logits(x[:, -1], w.decoder))
+    x = gemma_decoder(
+        x,
+        positions,
+        mask,
+        w.decoder,
+        c.text,
+        caches,
+        window_mask=window_mask,
+        tap=scoped(tap, "decoder"),
+    )
+    return tap("logits", next_token_logits(x[:, -1], w.decoder, c.text.logit_cap))
 
 
-def key_mask(attention_mask: np.ndarray, like: np.ndarray) -> np.ndarray | None:
+def key_mask(
+    attention_mask: np.ndarray, like: np.ndarray, window: int | None = None
+) -> np.ndarray | None:
     """Hide padded keys from every query: (B, S) -> bool (B, 1, 1, S), or None.
 
     While one forward pass reads a prefix, or a single new token, nothing else is
-    hidden; without padding nothing is.
+    hidden, unless that token looks through a window: then all but the last `window`
+    places are. Where nothing is hidden there is no mask.
     """
-    if np.all(attention_mask):
+    seen = attention_mask != 0
+    if window is not None:
+        seen[:, :-window] = False
+    if np.all(seen):
         return None
-    return np.asarray(attention_mask[:, None, None, :] != 0, like=like)
+    return np.asarray(seen[:, None, None, :], like=like)
 
 
 def empty_caches(

@@ -6,20 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mistakes import MISTAKES, Mistake
+from mistakes import Mistake
 from tolerances import SMALLEST_EXERCISE_MISTAKE
 
 from exercises.checks import examine
 from exercises.compare import difference
-from exercises.diagnosis import called, known_mistakes, replaced
+from exercises.diagnosis import (
+    MISTAKES_ON_THE_LADDER,
+    called,
+    known_mistakes,
+    replaced,
+)
 from exercises.ladder import HOME, LADDER
 from numpy_paligemma.model.layers import rms_norm
 from numpy_paligemma.model.tap import no_tap
 
-MISTAKES_OF_A_LAYER = [m for m in MISTAKES if replaced(m) in LADDER]
+MISTAKES_OF_A_LAYER = [m for m in MISTAKES_ON_THE_LADDER if replaced(m) in LADDER]
 MISTAKES_IN_A_BLOCK = [
     m
-    for m in MISTAKES
+    for m in MISTAKES_ON_THE_LADDER
     if m.replaces.startswith(("model.gemma.", "model.siglip."))
     and replaced(m) not in {"cut_patches", "rope_table"}  # before the blocks
 ]

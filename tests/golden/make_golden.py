@@ -1,6 +1,8 @@
 """Remake the golden files: python tests/golden/make_golden.py (needs torch).
 
-Two tiny random models, made, saved and run by transformers in lifted float64. Each
+Behind it, names of those to remake may stand; else all are.
+
+Three tiny random models, made, saved and run by transformers in lifted float64. Each
 folder is a checkpoint in Hugging Face form, with the inputs beside it and everything
 that has to come out: pixels, every tap of one forward pass, the nucleus, greedy ids.
 And the miniature, on the sample picture: its taps, which the notebooks compare with.
@@ -28,6 +30,7 @@ from random_models import (
     RandomModel,
     Row,
     batch,
+    gemma_2,
     in_float64,
     our_model,
     transformers_model,
@@ -53,6 +56,9 @@ MODELS = (
                 (Row(6, answer=ANSWER),)),
     RandomModel("two_kv_heads", (10, 4), (10, 2, 2, 18), (12, 4, 2, 8, 2, 26), (40, 40),
                 (Row(5, answer=ANSWER), Row(2, answer=ANSWER), Row(4, answer=ANSWER))),
+    RandomModel("gemma_2", (10, 4), (10, 2, 1, 18), (12, 4, 2, 8, 2, 26), (40, 40),
+                (Row(5, answer=ANSWER), Row(2, answer=ANSWER), Row(4, answer=ANSWER)),
+                gemma_2(5, 3, 4, 3)),
 )
 # fmt: on
 
@@ -63,8 +69,8 @@ PROMPT = "<image>caption en"
 README = """\
 # Golden files
 
-Two tiny random PaliGemmas with what transformers, working in float64 throughout
-(tests/parity/lifting.py), gets from them. Each folder is a checkpoint in Hugging Face
+Three tiny random PaliGemmas, the last a PaliGemma 2, with what transformers, working in
+float64 throughout (tests/parity/lifting.py), gets from them. Each folder is a checkpoint in Hugging Face
 form; `inputs.safetensors` holds pictures and token ids, `expected.safetensors` what has
 to come out. tests/golden_line.py reads them, no torch needed.
 
@@ -199,8 +205,13 @@ def write_readme() -> None:
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
+    rest = ("miniature", "mask_decoder")
+    wanted = sys.argv[1:] or [*(model.name for model in MODELS), *rest]
     for each in MODELS:
-        make(each)
-    make_miniature()
-    make_mask_decoder()
+        if each.name in wanted:
+            make(each)
+    if "miniature" in wanted:
+        make_miniature()
+    if "mask_decoder" in wanted:
+        make_mask_decoder()
     write_readme()

@@ -15,6 +15,10 @@ from transformers.models.gemma.modeling_gemma import (
     GemmaRotaryEmbedding,
     GemmaTextScaledWordEmbedding,
 )
+from transformers.models.gemma2.modeling_gemma2 import (
+    Gemma2RotaryEmbedding,
+    Gemma2TextScaledWordEmbedding,
+)
 
 Lift = Callable[[pytest.MonkeyPatch], None]
 
@@ -47,10 +51,13 @@ def softmax_in_float64(patch: pytest.MonkeyPatch) -> None:
 
 def rope_in_float64(patch: pytest.MonkeyPatch) -> None:
     """Angles are float32 positions times float32 frequencies: work both out anew."""
-    real = GemmaRotaryEmbedding.forward
+    for family in (GemmaRotaryEmbedding, Gemma2RotaryEmbedding):
+        patch.setattr(family, "forward", _float64_table(family.forward))
 
+
+def _float64_table(real: Callable[..., Any]) -> Callable[..., Any]:
     def table(
-        self: GemmaRotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor
+        self: Any, x: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if x.dtype != torch.float64:
             return real(self, x, position_ids)
@@ -61,19 +68,22 @@ def rope_in_float64(patch: pytest.MonkeyPatch) -> None:
         twice = torch.cat((angles, angles), dim=-1)  # (B, T, H)
         return twice.cos(), twice.sin()
 
-    patch.setattr(GemmaRotaryEmbedding, "forward", table)
+    return table
 
 
 def embedding_scale_in_float64(patch: pytest.MonkeyPatch) -> None:
     """√D is a buffer that `double()` widens after it was rounded: use the number."""
-    real = GemmaTextScaledWordEmbedding.forward
+    for family in (GemmaTextScaledWordEmbedding, Gemma2TextScaledWordEmbedding):
+        patch.setattr(family, "forward", _float64_embedding(family.forward))
 
-    def embed(self: GemmaTextScaledWordEmbedding, ids: torch.Tensor) -> torch.Tensor:
+
+def _float64_embedding(real: Callable[..., Any]) -> Callable[..., Any]:
+    def embed(self: Any, ids: torch.Tensor) -> torch.Tensor:
         if self.weight.dtype != torch.float64:
             return real(self, ids)
         return torch.nn.Embedding.forward(self, ids) * self.scalar_embed_scale
 
-    patch.setattr(GemmaTextScaledWordEmbedding, "forward", embed)
+    return embed
 
 
 LIFTS: dict[str, Lift] = {

@@ -50,6 +50,21 @@ class RandomModel:
         return (self.picture[0] // self.picture[1]) ** 2
 
 
+def gemma_2(
+    scalar: int, score_cap: float | None, logit_cap: float | None, window: int | None
+) -> tuple[tuple[str, Any], ...]:
+    """Name the fields of text_config that make a PaliGemma 2."""
+    return (
+        ("model_type", "gemma2"),
+        ("query_pre_attn_scalar", scalar),
+        ("attn_logit_softcapping", score_cap and float(score_cap)),
+        ("final_logit_softcapping", logit_cap and float(logit_cap)),
+        ("sliding_window", window),
+    )
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+LATE_WINDOWS = [FULL, SLIDING, SLIDING, FULL]
 ROPE_500 = ("rope_parameters", {"rope_type": "default", "rope_theta": 500.0})
 
 # fmt: off
@@ -83,6 +98,34 @@ MODELS = (
                 (260, 259), (Row(3), Row(7, answer=2))),
     RandomModel("two-channels", (10, 5), (14, 7, 2, 24), (19, 8, 4, 2, 3, 27),
                 (277, 280), (Row(8), Row(5, answer=4)), (), (("num_channels", 2),)),
+)
+
+# PaliGemma 2: windows shorter than a prompt, caps that bend, scales that are not 1/√H
+GEMMA_2_MODELS = (
+    RandomModel("2-one-kv-head", (12, 4), (20, 2, 3, 28), (24, 4, 1, 10, 3, 34),
+                (300, 299), (Row(5), Row(3), Row(8, answer=6)), gemma_2(7, 3, 5, 4)),
+    RandomModel("2-two-kv-heads", (12, 6), (18, 3, 2, 26), (16, 4, 2, 6, 4, 22),
+                (310, 310), (Row(7, answer=5), Row(2)), gemma_2(11, 2.5, 4, 3)),
+    RandomModel("2-as-many-kv-heads", (16, 4), (21, 7, 2, 30), (21, 3, 3, 8, 2, 38),
+                (290, 17), (Row(6), Row(9, answer=4)), gemma_2(5, 4, 6, 2)),
+    RandomModel("2-three-queries-a-kv-head", (10, 2), (15, 5, 1, 14),
+                (24, 6, 2, 4, 5, 18), (305, 304), (Row(4), Row(1, answer=9)),
+                gemma_2(9, 1.5, 3, 6)),
+    RandomModel("2-a-window-of-one", (15, 4), (27, 3, 3, 32), (28, 2, 1, 12, 2, 20),
+                (280, 281), (Row(5, answer=7), Row(11)), gemma_2(3, 3, 5, 1)),
+    RandomModel("2-a-window-nobody-fills", (8, 4), (10, 2, 2, 17), (12, 6, 3, 6, 2, 25),
+                (288, 287), (Row(4, pictures=2), Row(2, answer=3, pictures=2)),
+                gemma_2(13, 2, 8, 500)),
+    RandomModel("2-no-caps-no-window", (9, 3), (27, 3, 2, 13), (30, 3, 1, 14, 2, 16),
+                (296, 100), (Row(1, answer=9),),
+                (*gemma_2(20, None, None, None), ("layer_types", [FULL, FULL]))),
+    RandomModel("2-windows-out-of-turn", (12, 3), (22, 2, 2, 34), (28, 4, 4, 6, 4, 42),
+                (270, 270), (Row(10, answer=6), Row(3)),
+                (*gemma_2(8, 3, None, 3), ("layer_types", LATE_WINDOWS))),
+    RandomModel("2-other-constants", (14, 7), (30, 5, 2, 11), (36, 4, 2, 16, 3, 13),
+                (264, 263), (Row(6), Row(3, answer=5), Row(4)),
+                (*gemma_2(17, None, 4, 2), ("rms_norm_eps", 1e-5), ROPE_500),
+                (("layer_norm_eps", 1e-4),)),
 )
 # fmt: on
 

@@ -11,11 +11,24 @@ from tolerances import FLOAT32_LOGITS, FLOAT32_TAPS, FLOAT64, relative_error
 pytest.importorskip("transformers")
 
 import torch
-from random_models import FIRST_WORD, MODELS, NEWLINE, PAD, Row, batch
+from random_models import (
+    FIRST_WORD,
+    GEMMA_2_MODELS,
+    MODELS,
+    NEWLINE,
+    PAD,
+    Row,
+    batch,
+)
 from their_taps import their_logits
 
 from numpy_paligemma.checkpoints.taps import every_tap
-from numpy_paligemma.model.pipeline import decode_step, empty_caches, prefill
+from numpy_paligemma.model.pipeline import (
+    decode_step,
+    empty_caches,
+    encode_images,
+    prefill,
+)
 from numpy_paligemma.model.tap import recorder
 from numpy_paligemma.paligemma import PaliGemma
 
@@ -27,7 +40,7 @@ NO_END = 10_000  # an end token that no model has
 NO_IMAGE_ID = 17  # below this no model has its <image> id
 
 
-@pytest.fixture(params=MODELS, ids=lambda m: m.name)
+@pytest.fixture(params=MODELS + GEMMA_2_MODELS, ids=lambda m: m.name)
 def pair(request: pytest.FixtureRequest, make_pair: Any) -> Any:
     return make_pair(request.param)
 
@@ -115,7 +128,8 @@ def logits_step_by_step(
     w, c = ours.weights, ours.config
     ids, real = every["input_ids"], every["attention_mask"]
     caches = empty_caches(*ids.shape, w, c)
-    start = (ids[:, :prefix], every["pixel_values"], real[:, :prefix])
+    soft = encode_images(every["pixel_values"], w, c)
+    start = (ids[:, :prefix], soft, real[:, :prefix])
     yield prefill(*start, w, c, caches)
     for t in range(prefix, ids.shape[1]):
         yield decode_step(ids[:, t], real[:, : t + 1], w, c, caches)
@@ -151,7 +165,10 @@ def assert_equal_greedy_ids(
     found = pair.ours("float32").generate(**inputs, **greedy(eos_token_id))
     tensors = {name: torch.from_numpy(x) for name, x in inputs.items()}
     tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
-    expected = pair.theirs.generate(**tensors, **greedy(eos_token_id))
+    # their sliding cache keeps [-window + 1:], which for a window of one is everything
+    cached = getattr(pair.theirs.config.text_config, "sliding_window", None) != 1
+    options = greedy(eos_token_id) | {"use_cache": cached}
+    expected = pair.theirs.generate(**tensors, **options)
     new = expected[:, inputs["input_ids"].shape[1] :].numpy()
     np.testing.assert_array_equal(found, new)
     return found

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 from transformers.models.gemma import modeling_gemma
+from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.siglip import modeling_siglip
 
 from numpy_paligemma.checkpoints.taps import Place, every_tap, published_module
@@ -30,8 +31,8 @@ def their_taps(
     """Run one forward pass of an eager model, without a cache, and keep every tap."""
     kept: Taps = {}
     with _hooks(model, c, kept), _eager_attention(model, c, kept):
-        their_logits(model, inputs)
-    return kept
+        logits = their_logits(model, inputs)
+    return kept | {"logits": logits}
 
 
 def their_logits(
@@ -55,7 +56,7 @@ def _hooks(
     handles = []
     modules = {published_module(path): m for path, m in model.named_modules()}
     for tap, place in every_tap(c).items():
-        if place.end == "inside":
+        if place.end == "inside" or not place.module:  # that is the whole model
             continue
 
         def keep(
@@ -94,13 +95,15 @@ def _eager_attention(
                 eager(module, q, k, v, None, **options)
             kept[at + "scores"], kept[at + "probs"] = seen[0].numpy(), probs.numpy()
             if mask is not None:
-                kept["fusion/mask"] = mask.numpy() == 0
+                windowed = getattr(module, "sliding_window", None) is not None
+                name = "fusion/window_mask" if windowed else "fusion/mask"
+                kept[name] = mask.numpy() == 0
             return out, probs
 
         return attend
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (modeling_gemma, modeling_siglip):
+        for module in (modeling_gemma, modeling_gemma2, modeling_siglip):
             real = module.eager_attention_forward
             patch.setattr(module, "eager_attention_forward", watched(real))
         yield
