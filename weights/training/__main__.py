@@ -33,16 +33,17 @@ def main() -> None:
     runs: Path = args.runs
     runs.mkdir(parents=True, exist_ok=True)
     prepare(args, runs)
-    start = ""
-    plan = PLAN
+    start = "given" if args.start else ""
     if args.start:
-        start, plan = "given", PLAN[-1:]
         phases.given(args.start, runs, start, args.seed)
-    for phase, minutes in zip(plan, args.minutes[-len(plan) :], strict=True):
-        timed = replace(phase, seconds=60 * minutes)
-        train(args.processes, runs, timed, start, args.seed)
-        start = phase.name
-    export(runs / f"{start}.pt", runs / "tokenizer.model", args.to)
+    else:
+        for phase, minutes in zip(PLAN[:-1], args.minutes[:-1], strict=True):
+            train(args, replace(phase, seconds=60 * minutes), start)
+            start = phase.name
+        start = phases.better(runs, ("pack", "exact", "boxes"))
+    last = replace(PLAN[-1], seconds=60 * args.minutes[-1])
+    train(args, last, start)
+    export(runs / f"{last.name}.pt", runs / "tokenizer.model", args.to)
 
 
 def prepare(args: argparse.Namespace, runs: Path) -> None:
@@ -80,15 +81,14 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(
-    processes: int, runs: Path, phase: schedule.Phase, start: str, seed: int
-) -> None:
+def train(args: argparse.Namespace, phase: schedule.Phase, start: str) -> None:
     """Run a phase, unless it is done."""
+    runs, processes = args.runs, args.processes
     if (runs / f"{phase.name}.done").exists():
         return
     (runs / f"meeting-{phase.name}").unlink(missing_ok=True)
-    args = (processes, runs, phase, start, seed)
-    spawn(phases.learn, args, nprocs=processes)  # type: ignore[no-untyped-call]
+    task = (processes, runs, phase, start, args.seed)
+    spawn(phases.learn, task, nprocs=processes)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
