@@ -10,7 +10,9 @@ asked of transformers' class on the same files, and the share of equal answers n
 import argparse
 import hashlib
 import json
+import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
 from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
 from .grading import figures, right
-from .items import Item, drawn_elsewhere, generated, samples, with_masks
+from .items import SETS, Item, items_of, samples
 from .mask_grading import mask_figures
 
 BATCH, LONGEST = 128, 128
@@ -80,32 +82,41 @@ def ask(answer: Answerer, items: list[Item], what: str) -> list[str]:
     return said
 
 
-def evaluate(folder: Path, *, beside: int, pictures: int) -> dict[str, Any]:
+def answers_of(
+    folder: Path, pictures: int, beside: int, task: tuple[str, str]
+) -> list[str]:
+    """Answer one set, all of it by our line or every `beside`-th by transformers'."""
+    who, name = task
+    items = items_of(name, pictures)
+    if who == "ours":
+        return ask(numpy_answers(folder), items, name)
+    some = items[::beside]
+    return ask(transformers_answers(folder), some, f"{name}, transformers")
+
+
+def evaluate(
+    folder: Path, *, beside: int, pictures: int, processes: int
+) -> dict[str, Any]:
     """Measure everything; ask transformers every `beside`-th question, or at 0 none."""
-    sets = {
-        "plain": generated(pictures, 901, wide_share=0),
-        "wide": generated(pictures, 902, wide_share=1),
-        "elsewhere": drawn_elsewhere(min(200, pictures), 903),
-        "samples": [item for _, item in samples()],
-    }
-    if (folder / MASK_DECODER).exists():
-        sets["plain masks"] = with_masks(min(300, pictures), 904, wide_share=0)
-        sets["wide masks"] = with_masks(min(300, pictures), 905, wide_share=1)
-    ours = numpy_answers(folder)
-    theirs = transformers_answers(folder) if beside else None
+    masks = (folder / MASK_DECODER).exists()
+    names = [name for name in SETS if masks or not name.endswith("masks")]
+    tasks = [
+        (who, name) for who in ("ours", "theirs")[: 1 + (beside > 0)] for name in names
+    ]
+    answer = partial(answers_of, folder, pictures, beside)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        said = dict(zip(tasks, pool.map(answer, tasks, chunksize=1), strict=True))
     weights = (folder / "model.safetensors").read_bytes()
     report: dict[str, Any] = {"sha256": hashlib.sha256(weights).hexdigest()}
-    for name, items in sets.items():
-        said = ask(ours, items, name)
-        report[name] = measured(folder, name, items, said)
-        if name == "samples":
-            report["sample answers"] = sample_answers(said)
-        if theirs is not None:
-            asked = said[::beside]
-            again = ask(theirs, items[::beside], f"{name}, transformers")
-            equal = sum(a == b for a, b in zip(asked, again, strict=True))
-            share = {"share": equal / len(asked), "of": len(asked)}
+    for name in names:
+        ours = said["ours", name]
+        report[name] = measured(folder, name, items_of(name, pictures), ours)
+        if beside:
+            pairs = zip(ours[::beside], said["theirs", name], strict=True)
+            equal = [a == b for a, b in pairs]
+            share = {"share": sum(equal) / len(equal), "of": len(equal)}
             report[name]["equal to transformers"] = share
+    report["sample answers"] = sample_answers(said["ours", "samples"])
     return report
 
 
@@ -146,8 +157,14 @@ def main() -> None:
         help="compare every N-th answer, or every one",
     )
     parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    report = evaluate(args.folder, beside=args.transformers, pictures=args.pictures)
+    report = evaluate(
+        args.folder,
+        beside=args.transformers,
+        pictures=args.pictures,
+        processes=args.processes,
+    )
     text = json.dumps(report, indent=1, ensure_ascii=False)
     (args.folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,3 +111,18 @@ def tokens(box: list[float], size: list[int]) -> str:
     width, height = size
     shares = (top / height, left / width, bottom / height, right / width)
     return "".join(f"<loc{min(BINS - 1, int(at * BINS)):04d}>" for at in shares)
+
+
+SETS: dict[str, Callable[[int], list[Item]]] = {
+    "plain": lambda most: generated(most, 901, wide_share=0),
+    "wide": lambda most: generated(most, 902, wide_share=1),
+    "elsewhere": lambda most: drawn_elsewhere(min(200, most), 903),
+    "samples": lambda _: [item for _, item in samples()],
+    "plain masks": lambda most: with_masks(min(300, most), 904, wide_share=0),
+    "wide masks": lambda most: with_masks(min(300, most), 905, wide_share=1),
+}
+
+
+def items_of(name: str, pictures: int) -> list[Item]:
+    """Make one set of questions, about so many pictures at most."""
+    return SETS[name](pictures)
