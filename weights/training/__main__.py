@@ -1,8 +1,8 @@
 """Make the miniature from nothing: ``python -m weights.training``.
 
-Draws the pictures, trains the vocabulary, the mask VQ-VAE and the five phases, and
+Draws the pictures, trains the vocabulary, the mask VQ-VAE and the six phases, and
 writes `weights/miniature`. Interrupted, the same command goes on where it was. With
-``--from FOLDER`` the last phase alone goes on from a finished folder.
+``--from FOLDER`` the last two phases alone go on from a finished folder.
 """
 
 import argparse
@@ -23,8 +23,8 @@ PLAN = (
     schedule.PACK,
     schedule.EXACT,
     schedule.BOXES,
-    schedule.MASKS,
 )
+WITH_MASKS = (schedule.MASKS, schedule.POLISH)
 
 
 def main() -> None:
@@ -33,17 +33,14 @@ def main() -> None:
     runs: Path = args.runs
     runs.mkdir(parents=True, exist_ok=True)
     prepare(args, runs)
-    start = "given" if args.start else ""
     if args.start:
+        start = "given"
         phases.given(args.start, runs, start, args.seed)
     else:
-        for phase, minutes in zip(PLAN[:-1], args.minutes[:-1], strict=True):
-            train(args, replace(phase, seconds=60 * minutes), start)
-            start = phase.name
+        train(args, PLAN, args.minutes[:4], "")
         start = phases.better(runs, ("pack", "exact", "boxes"))
-    last = replace(PLAN[-1], seconds=60 * args.minutes[-1])
-    train(args, last, start)
-    export(runs / f"{last.name}.pt", runs / "tokenizer.model", args.to)
+    last = train(args, WITH_MASKS, args.minutes[4:], start)
+    export(runs / f"{last}.pt", runs / "tokenizer.model", args.to)
 
 
 def prepare(args: argparse.Namespace, runs: Path) -> None:
@@ -70,25 +67,35 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        nargs=5,
-        default=(18, 72, 9, 15, 70),
-        help="of looking, of packed, exact, boxes and masks training",
+        nargs=6,
+        default=(18, 72, 9, 15, 64, 12),
+        help="of looking, of packed, exact, boxes and masks training, and polish",
     )
     parser.add_argument("--mask-minutes", type=float, default=5, help="of the VQ-VAE")
     parser.add_argument(
-        "--from", dest="start", type=Path, help="finished folder: the last phase only"
+        "--from",
+        dest="start",
+        type=Path,
+        help="finished folder: the last two phases only",
     )
     return parser.parse_args()
 
 
-def train(args: argparse.Namespace, phase: schedule.Phase, start: str) -> None:
-    """Run a phase, unless it is done."""
-    runs, processes = args.runs, args.processes
-    if (runs / f"{phase.name}.done").exists():
-        return
-    (runs / f"meeting-{phase.name}").unlink(missing_ok=True)
-    task = (processes, runs, phase, start, args.seed)
-    spawn(phases.learn, task, nprocs=processes)  # type: ignore[no-untyped-call]
+def train(
+    args: argparse.Namespace,
+    plan: tuple[schedule.Phase, ...],
+    minutes: list[float],
+    start: str,
+) -> str:
+    """Run phases one after another, but those that are done; name the last."""
+    for phase, some in zip(plan, minutes, strict=True):
+        if not (args.runs / f"{phase.name}.done").exists():
+            (args.runs / f"meeting-{phase.name}").unlink(missing_ok=True)
+            timed = replace(phase, seconds=60 * some)
+            task = (args.processes, args.runs, timed, start, args.seed)
+            spawn(phases.learn, task, nprocs=args.processes)  # type: ignore[no-untyped-call]
+        start = phase.name
+    return start
 
 
 if __name__ == "__main__":
