@@ -3,15 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
 from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
+from numpy_paligemma.checkpoints.finite import check_logits
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
+from numpy_paligemma.checkpoints.lora.merge import Change, warn_of_another_base
 from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.checks import (
     check_arrays,
@@ -54,6 +59,8 @@ class PaliGemma:
 
     config: PaliGemmaConfig
     weights: PaliGemmaWeights
+    changes: tuple[Change, ...] = ()  # what an adapter did, matrix by matrix
+    source: Path | None = None  # where the weights came from, to name a broken one
 
     def logits(
         self,
@@ -171,13 +178,15 @@ class PaliGemma:
         Raises
         ------
         ValueError
-            If an option is out of range, or prompt and pictures do not fit.
+            If an option is out of range, prompt and pictures do not fit, or the
+            weights hold what no answer can be drawn from; then before the first token.
         """
         check_options(max_new_tokens, temperature, top_p)
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
         check_padding(attention_mask)
         ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
-        draw = _drawer(len(input_ids), temperature if do_sample else 0, top_p, seed)
+        heat = temperature if do_sample else 0
+        draw = _drawer(len(input_ids), heat, top_p, seed, self.source)
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
         arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
@@ -230,18 +239,23 @@ def load_hf_model(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
+    adapter: str | PathLike[str] | None = None,
 ) -> tuple[PaliGemma, PaliGemmaProcessor]:
-    """Load a checkpoint: a folder in Hugging Face form, a hub name, or "miniature".
+    """Load a checkpoint: a folder in Hugging Face form, an `.npz`, or a hub name.
 
     Parameters
     ----------
     model : str or path
+        Or "miniature". An `.npz` is one of big_vision's, the tokenizer beside it.
     device : {"auto", "cpu", "cuda"}
         "auto" takes a GPU where CuPy finds one.
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held. The arithmetic is float32, for "float64" float64.
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
+    adapter : str or path, optional
+        A LoRA adapter's folder, as peft saves it; it is merged in, and `changes` of the
+        model says what it did.
 
     Returns
     -------
@@ -260,12 +274,19 @@ def load_hf_model(
         raise ValueError(msg)
     device = choose_device(device)
     folder = checkpoint_folder(
-        str(model), revision=revision, token=token, cache_dir=cache_dir
+        str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
-    config = read_config(folder)
-    processor = load_processor(folder, config)
-    weights = to_device(load_weights(folder, config, dtype), device)
-    return PaliGemma(config, weights), processor
+    lora = None if adapter is None else read_adapter(Path(adapter))
+    archive = find_archive(folder)
+    config = archive_config(archive) if archive else read_config(folder)
+    place = archive or folder
+    processor = load_processor(place, config)
+    changes: list[Change] = []
+    weights = load_weights(place, config, dtype, lora, changes)
+    if lora is not None:
+        warn_of_another_base(lora, str(model))
+    weights = to_device(weights, device)
+    return PaliGemma(config, weights, tuple(changes), place), processor
 
 
 def answer(
@@ -293,7 +314,11 @@ def answer(
 
 
 def _drawer(
-    batch: int, temperature: float, top_p: float, seed: int | None
+    batch: int,
+    temperature: float,
+    top_p: float,
+    seed: int | None,
+    folder: Path | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Make the function that draws one token a row, each row from its own generator."""
     seeds = [None if seed is None else [seed, row] for row in range(batch)]
@@ -301,9 +326,7 @@ def _drawer(
 
     def draw(logits: np.ndarray) -> np.ndarray:
         host = to_host(logits)  # (B, V)
-        if not np.isfinite(host).all():
-            msg = "the logits are not finite: the weights hold NaN or infinity, or "
-            raise ValueError(msg + "numbers too large for this arithmetic")
+        check_logits(host, folder)
         pairs = zip(host, rngs, strict=True)
         return np.array(
             [sample_token(x, g, temperature=temperature, top_p=top_p) for x, g in pairs]

@@ -76,11 +76,11 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "true for a number": (
         {"text_config": {"rms_norm_eps": True}},
-        "rms_norm_eps: expected a number above 0, found true",
+        "rms_norm_eps: expected a number above 0 and below 0.01, found true",
     ),
     "a number beyond all floats": (
         {"text_config": {"rope_theta": 10**400}},
-        "rope_theta: expected a number above 0, found 1000",
+        "rope_theta: expected a number above 1, found 1000",
     ),
     "two ids for one word": (
         {"image_token_id": IMAGE_ID, "image_token_index": IMAGE_ID - 1},

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command, Ran, assert_one_line
 from PIL import Image
 from test_image import png
 from tiny import (
@@ -23,46 +24,11 @@ from tiny import (
     write_shards,
 )
 
-from numpy_paligemma import load_hf_model
-from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
-from numpy_paligemma.commands import generate, main
+from numpy_paligemma import PaliGemma, load_hf_model
+from numpy_paligemma.commands import options
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
 GREEDY = ["--no-sample", "--device", "cpu"]
-
-
-class Ran(NamedTuple):
-    """What is left of a command."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line in this process."""
-
-    def run(*argv: str | Path) -> Ran:
-        capsys.readouterr()
-        try:
-            status = main([str(word) for word in argv])
-        except SystemExit as left:  # argparse's way
-            status = int(left.code or 0)
-        return Ran(status, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "picture.png"
-    levels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    Image.fromarray(levels).save(path)
-    return path
 
 
 def process(
@@ -72,13 +38,6 @@ def process(
     words = [sys.executable, "-m", "numpy_paligemma", *map(str, argv)]
     pipe, env = subprocess.PIPE, os.environ | environment
     return subprocess.Popen(words, stdin=stdin, stdout=pipe, stderr=pipe, env=env)
-
-
-def assert_one_line(ran: Ran, status: int) -> None:
-    assert ran.status == status, ran
-    assert not ran.out
-    assert ran.err.count("\n") == 1, ran.err
-    assert ran.err.endswith("\n")
 
 
 # --- answers --------------------------------------------------------------------------
@@ -140,6 +99,26 @@ def test_an_empty_prompt_is_answered_with_a_warning(
             "warning: the prompt is empty; PaliGemma expects a task"
         )
         assert ran.out.strip()
+
+
+def test_several_prompts_are_answered_a_line_each_after_one_look(
+    command: Command, tiny_folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--model", tiny_folder, "--image", picture, *GREEDY]
+    alone = [
+        command(*words, "--prompt", prompt).out for prompt in ("ocr", "caption en")
+    ]
+    looks = []
+    look = PaliGemma.look
+
+    def counted(self: PaliGemma, *arguments: Any) -> Any:
+        looks.append(self)
+        return look(self, *arguments)
+
+    monkeypatch.setattr(PaliGemma, "look", counted)
+    together = command(*words, "--prompt", "ocr", "--prompt", "caption en")
+    assert together.out == "".join(alone)
+    assert len(looks) == 1
 
 
 def test_several_pictures_go_with_one_prompt(
@@ -263,9 +242,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: write_config(f, model_type="llava"),
         r'config\.json: expected model_type "paligemma", found "llava"',
     ),
-    "paligemma 2": (
+    "the other family": (
         lambda f: write_config(f, text_config={"model_type": "gemma2"}),
-        r'config\.json: text_config\.model_type: expected "gemma", found "gemma2"',
+        r"config\.json is of a PaliGemma 2, the tensors are of a PaliGemma 1; take both",
     ),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
@@ -297,7 +276,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a damaged tokenizer": (
         lambda f: (f / "tokenizer.model").write_text("<html>"),
-        r"tokenizer\.model is not a sentencepiece model, or damaged; download it again",
+        r"tokenizer\.model: expected a tokenizer, but it is a web page; download it again",
     ),
     "no image settings": (
         lambda f: (f / "preprocessor_config.json").unlink(),
@@ -305,15 +284,15 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights that are NaN": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.nan)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds NaN; download it",
     ),
     "weights that are infinite": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), np.inf)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        rf"model\.safetensors: {re.escape(EMBEDDING)} holds infinity; download it",
     ),
     "weights near the end of float32": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), 3e38)}),
-        "the logits are not finite: the weights hold NaN or infinity",
+        "the logits are not finite, and no tensor of the files is to blame",
     ),
 }
 
@@ -370,8 +349,11 @@ def test_an_error_with_newlines_in_it_is_still_one_line(
             "--seed: expected a whole number, 0 to 999999999, found '-1'",
         ),
         (["--seed", "²"], "--seed: expected a whole number, 0 to 999999999, found '²'"),
-        (["--draw", "x.png"], "unrecognized arguments: --draw x.png"),
-        (["--json"], "unrecognized arguments: --json"),
+        (["--box-scale", "1000"], "argument --box-scale: invalid choice: 1000"),
+        (["--box-scale", "x"], "argument --box-scale: invalid int value: 'x'"),
+        (["--draw"], "argument --draw: expected one argument"),
+        (["--image", "b.png", "--json"], "--draw and --json take one --image: a box"),
+        (["--image", "b.png", "--draw", "c.png"], "which of 2 pictures it is in"),
         (["stray"], "unrecognized arguments: stray"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -402,37 +384,31 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
 ) -> None:
     ran = command("generate", "--help")
     assert (ran.status, ran.err) == (0, "")
-    options = [
-        o for action in generate.parser()._actions for o in action.option_strings
-    ]
+    there = [o for a in options.parser()._actions for o in a.option_strings]
     expected = "--model --image --prompt --max-new-tokens --temperature --top-p --seed "
-    expected += "--device --dtype --no-sample --revision -h --help"
-    assert sorted(options) == sorted(expected.split())
-    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(options)
-    for absent in ["--draw", "--json", "int8", "trace", "batch"]:
+    expected += "--device --dtype --no-sample --revision -h --help "
+    expected += "--draw --json --mask-decoder --box-scale --token --adapter"
+    assert sorted(there) == sorted(expected.split())
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(there)
+    for absent in ["int8", "trace", "batch"]:
         assert absent not in ran.out
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_the_summary_names_the_two_commands(command: Command, word: str) -> None:
+def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
-    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {"generate", "demo"}
+    assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "generate",
+        "demo",
+        "info",
+    }
 
 
 def test_nothing_at_all_is_a_usage_error(command: Command) -> None:
     ran = command()
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.startswith("usage: ")
-
-
-def test_the_demo_captions_the_sample(command: Command) -> None:
-    if not (bundled(MINIATURE) / "model.safetensors").is_file():
-        pytest.skip("weights/miniature has no weights yet")
-    ran = command("demo")
-    assert ran.status == 0
-    assert re.fullmatch(r"an? .+\n", ran.out)
-    assert ran.err.count("\n") == 1  # what model, picture and prompt these are
 
 
 # --- real processes -------------------------------------------------------------------

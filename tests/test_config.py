@@ -328,7 +328,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a negative eps": (
         {"vision_config": {"layer_norm_eps": -1e-6}},
-        "vision_config.layer_norm_eps: expected a number above 0, found -1e-06",
+        "vision_config.layer_norm_eps: expected a number above 0 and below 0.01, found -1e-06",
     ),
     "a list for a section": (
         {"text_config": []},

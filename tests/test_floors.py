@@ -28,11 +28,14 @@ FLOORS = {
 # what else than NumPy a file may import; anywhere but here it is one library too many
 LIBRARIES = {
     "arrays.device": {"cupy"},
+    "answers.drawing": {"PIL"},
     "answers.paste": {"PIL"},
+    "answers.tags": {"PIL"},
     "inputs.image": {"PIL"},
-    "inputs.tokenizer": {"sentencepiece"},
+    "inputs.tokenizer_json": {"tokenizers"},
+    "inputs.tokenizer_model": {"sentencepiece"},
     "checkpoints.safetensors": {"safetensors"},
-    "checkpoints.hub": {"huggingface_hub"},
+    "checkpoints.hub.client": {"huggingface_hub"},
     "commands.progress": {"tqdm"},
 }
 LINES_OF_THE_MODEL = 1200

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,17 @@ def test_a_processor_section_that_is_no_object_is_refused(
     told = r"processor_config\.json: image_processor: expected an object, found"
     with pytest.raises(ValueError, match=told):
         load_hf_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(("dtype", "noted"), [("float32", 0), ("bfloat16", 1)])
+def test_one_note_tells_what_was_converted_and_how_long_it_took(
+    tiny_folder: Path, caplog: pytest.LogCaptureFixture, dtype: str, noted: int
+) -> None:
+    with caplog.at_level(logging.DEBUG, "numpy_paligemma"):
+        load(tiny_folder, dtype)
+    notes = [r for r in caplog.records if r.message.startswith("converted ")]
+    assert len(notes) == noted
+    for note in notes:
+        told = r"converted \d\d matrices from float32 to bfloat16 in 0\.\d s"
+        assert re.fullmatch(told, note.message)
+        assert note.levelno == logging.DEBUG  # so quick that it needs no line

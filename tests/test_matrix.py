@@ -2,6 +2,7 @@
 
 import math
 import struct
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy_paligemma.arrays import matrix
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector, to_float16
 from numpy_paligemma.arrays.matrix import (
+    TILE_NUMBERS,
     HalfMatrix,
     round_to_bfloat16,
     widen_bfloat16,
@@ -194,10 +196,24 @@ def test_what_the_file_has_so_is_not_copied(source: str, held: str) -> None:
 def test_a_matrix_of_many_rows_is_converted_like_one_of_few(
     rng: np.random.Generator,
 ) -> None:
-    numbers = rng.normal(size=(2500, 2)).astype(np.float32)
+    numbers = rng.normal(size=(2500, 1000)).astype(np.float32)
     found = hold_matrix(numbers, "bfloat16")
     assert isinstance(found, HalfMatrix)
     np.testing.assert_array_equal(found.halves, round_to_bfloat16(numbers))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("shape", [(40_000, 200), (200, 40_000)])
+def test_converting_takes_the_source_the_result_and_a_little(
+    shape: tuple[int, int], dtype: str
+) -> None:
+    stored = np.ones(shape, np.float32)  # 32 MB
+    tracemalloc.start()
+    held = hold_matrix(stored, dtype)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(held, HalfMatrix)
+    assert peak < held.nbytes + 16 * TILE_NUMBERS  # bytes: 13 measured
 
 
 def test_a_number_too_large_for_float16_is_refused_with_the_way_out() -> None:

@@ -130,6 +130,19 @@ def test_it_checks_a_number_before_the_readers_eyes(path: Path) -> None:
     assert [cell for cell in cells(path, "code") if CHECK.search(text(cell["source"]))]
 
 
+def test_cells_that_need_weights_say_what_they_skip() -> None:
+    tagged = [
+        cell
+        for path in NOTEBOOKS
+        for cell in cells(path, "code")
+        if "needs-weights" in cell["metadata"].get("tags", [])
+    ]
+    assert tagged
+    for cell in tagged:
+        said = "".join(words for o in cell["outputs"] for words in words_of(o))
+        assert re.match(r"skipped\b.*[:,] .{20,}", said), text(cell["source"])
+
+
 @each
 def test_cells_are_short(path: Path) -> None:
     sources = [text(cell["source"]) for cell in cells(path, "code")]

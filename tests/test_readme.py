@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from numpy_paligemma import load_hf_model
-from numpy_paligemma.commands import generate
+from numpy_paligemma.commands.options import parser
 from numpy_paligemma.model.tap import recorder
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def test_the_tree_gives_every_file_its_own_first_line(path):
 
 
 def options() -> list[argparse.Action]:
-    return [a for a in generate.parser()._actions if a.dest != "help"]
+    return [a for a in parser()._actions if a.dest != "help"]
 
 
 @pytest.mark.parametrize("option", options(), ids=lambda a: a.option_strings[0])

@@ -180,7 +180,6 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> N
         "a": listed | {"a": third},
         "b": {name: shard for name, shard in listed.items() if name != "b"},
         "z": listed | {"z": third},
-        "c": listed | {"c": f"elsewhere/{listed['c']}"},
     }
     for name, weight_map in wrong.items():
         index.write_text(json.dumps({"weight_map": weight_map}))
@@ -204,5 +203,5 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path: Path) -> N
 )
 def test_an_index_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(ValueError, match="expected JSON with a weight_map"):
+    with pytest.raises(ValueError, match=r"index\.json: (weight_map: )?expected "):
         list_tensors(tmp_path)

@@ -15,6 +15,7 @@ import sentencepiece
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 LOCATIONS = [f"<loc{i:04}>" for i in range(1024)]
@@ -89,32 +90,35 @@ def user_defined(word: str) -> bytes:
     return bytes([0x0A, len(body)]) + body
 
 
-def write_tokenizer(folder: "Path") -> "Path":
-    """Write ``tokenizer.model`` into a folder; the path of the file."""
-    path = folder / "tokenizer.model"
-    path.write_bytes(paligemma_file())
+def write_tokenizer(folder: "Path", name: str = "tokenizer.model") -> "Path":
+    """Write ``tokenizer.model`` or ``tokenizer.json`` into a folder; its path."""
+    path = folder / name
+    if name == "tokenizer.model":
+        path.write_bytes(paligemma_file())
+    else:
+        tokenizers_twin().save(str(path))
     return path
 
 
-def transformers_twin() -> "PreTrainedTokenizerFast":
-    """Build the same tokenizer for transformers, as a ``tokenizer.json`` holds it.
+def tokenizers_twin(*, cuts: int = -1) -> "Tokenizer":
+    """Build the same tokenizer as a ``tokenizer.json`` holds it.
 
-    The merges are all ways to split a piece into two pieces, the best score first.
+    The merges are all ways to split a piece into two pieces, the best score first, and
+    of one score the longest left side (`cuts` 1: the shortest).
     """
-    import tokenizers
-    from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
 
     model = sentencepiece.SentencePieceProcessor(model_proto=paligemma_file())
     vocab = {model.id_to_piece(i): i for i in range(model.vocab_size())}
     merges = [
-        (-model.get_score(i), -cut, piece[:cut], piece[cut:])
+        (-model.get_score(i), cuts * cut, piece[:cut], piece[cut:])
         for piece, i in vocab.items()
         for cut in range(1, len(piece))
         if piece[:cut] in vocab and piece[cut:] in vocab
     ]
-    twin = tokenizers.Tokenizer(
-        tokenizers.models.BPE(
+    twin = Tokenizer(
+        BPE(
             vocab=vocab,
             merges=[(left, right) for *_, left, right in sorted(merges)],
             byte_fallback=True,
@@ -127,11 +131,19 @@ def transformers_twin() -> "PreTrainedTokenizerFast":
     twin.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    unspoken = {word for word in WORDS if "▁" in word or word == "<mask>"}
-    words = [w for w in [*WORDS, *LOCATIONS, *SEGMENTS] if w not in unspoken]
-    twin.add_tokens([AddedToken(word, normalized=False) for word in words])
+    words = [w for w in [*WORDS, *LOCATIONS, *SEGMENTS] if "▁" not in w]
+    twin.add_tokens(
+        [AddedToken(word, normalized=False, special=word == "<mask>") for word in words]
+    )
+    return twin
+
+
+def transformers_twin() -> "PreTrainedTokenizerFast":
+    """Build the same tokenizer for transformers."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
-        tokenizer_object=twin,
+        tokenizer_object=tokenizers_twin(),
         padding_side="left",
         **{f"{name}_token": f"<{name}>" for name in ["pad", "eos", "bos", "unk"]},
         mask_token="<mask>",

@@ -48,6 +48,24 @@ SMALLEST_MISTAKE_FLOAT32 = 1e-4
 # less. Rounding: 1.4e-6, 0.6 to 1.9 times transformers'. Smallest mistake as above
 FLOAT32_LOGITS = 5e-6
 
+# --- the README's first picture, drawn again from the recorded answer -----------------
+# mean difference in levels of 255. Rounding: 0 with the Pillow that drew it; others may
+# smooth letters or pack a JPEG otherwise. Smallest mistake: one letter another, 0.13
+README_PICTURE = 0.05
+
+# --- the whole line against keras-hub -------------------------------------------------
+# FLOAT64 where its casts are lifted: rounding 1.1e-14, the same smallest mistake,
+# 4.4e-7. FLOAT32_TAPS in float32 on both sides: rounding 3.1e-6, over the models of
+# tests/parity/test_keras_hub.py
+
+# --- a whole checkpoint of real size against transformers -----------------------------
+# Every tap, by the dtype that transformers computes in; ours computes in float32.
+# Measured on tests/weights/random_checkpoint.py's, 3B at 224 pixels: float32 1.2e-5, at
+# rotated keys, whose angles transformers has in float32 (logits 9.4e-6). bfloat16 on the
+# miniature alone: 3.1e-2. Smallest mistakes, on the miniature: √D rounded to bfloat16,
+# 1.6e-4, and erf in GELU, 8.5e-4; in bfloat16 both are lost
+FULL_SIZE = {"float32": 1e-4, "bfloat16": 1e-1}
+
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Measure the largest difference against the scale of the whole tensor."""

@@ -510,6 +510,7 @@ print("IoU", (overlap / (both - overlap)).round(2))
 # - Kwon et al. (vLLM), [arXiv:2309.06180](https://arxiv.org/abs/2309.06180): caches in pages.
 # - [`model/cache.py`](../numpy_paligemma/model/cache.py) and
 #   [`model/pipeline.py`](../numpy_paligemma/model/pipeline.py).
+# - Next: [09, Choose a word, point at a thing](09_choose_a_word_point_at_a_thing.ipynb).
 
 # %% [markdown]
 # <details>

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from numpy_paligemma.arrays.matrix import (
+    TILE_NUMBERS,
     HalfMatrix,
     round_to_bfloat16,
     widen_bfloat16,
@@ -13,7 +14,6 @@ from numpy_paligemma.arrays.matrix import (
 from numpy_paligemma.model.layers import Matrix
 
 HELD_DTYPES = ("bfloat16", "float16", "float32", "float64")
-ROWS = 1024  # converted at a time, so that no second copy of a matrix is made
 
 
 def hold_matrix(stored: np.ndarray, dtype: str) -> Matrix:
@@ -40,6 +40,8 @@ def hold_matrix(stored: np.ndarray, dtype: str) -> Matrix:
 
 def hold_vector(stored: np.ndarray, dtype: str) -> np.ndarray:
     """Widen a small tensor to the dtype of the arithmetic: float64 or float32."""
+    if stored.dtype == np.float64:  # worked out and not read
+        return stored
     wide = to_float32(stored)
     return wide.astype(np.float64) if dtype == "float64" else wide
 
@@ -80,6 +82,7 @@ def _by_rows(
 ) -> np.ndarray:
     """Convert a block of rows at a time: the peak is the source plus the result."""
     out = np.empty(stored.shape, convert(stored[:1]).dtype)
-    for start in range(0, len(stored), ROWS):
-        out[start : start + ROWS] = convert(stored[start : start + ROWS])
+    step = max(1, TILE_NUMBERS // stored.shape[1])
+    for start in range(0, len(stored), step):
+        out[start : start + step] = convert(stored[start : start + step])
     return out

@@ -7,15 +7,14 @@ name. Whether a checkpoint is a PaliGemma 1 or 2 is said by `text_config.model_t
 "gemma" or "gemma2", and by nothing else.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
+from numpy_paligemma.checkpoints.fields import TOO_LARGE, Section, read_json, shorten
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
-TOO_LARGE = 2**31  # no size, id or base of a model comes near
+LARGE_EPS = 0.01  # published ones are 1e-6; from here on it bends the numbers
 MANY = 10_000  # blocks; a file that asks for more has a slip in it
 GEMMA_2 = "gemma2"
 TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
@@ -74,93 +73,6 @@ WHOLE_VISION = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One object of the file, that knows its name for the messages."""
-
-    where: str
-    values: Mapping[str, Any]
-
-    def expect(self, name: str, *allowed: object) -> None:
-        """Refuse a field that is given and is none of `allowed`."""
-        value = self.values.get(name)
-        if value is not None and value not in allowed:
-            wanted = " or ".join(json.dumps(a) for a in allowed)
-            msg = f"{self.where}{name}: expected {wanted}, found {json.dumps(value)}"
-            raise ValueError(msg)
-
-    def count(self, name: str) -> int:
-        """Read a whole number above nought."""
-        value: Any = self.values.get(name)
-        if type(value) is int and 0 < value < TOO_LARGE:
-            return value
-        raise self.refusal(name, "a whole number above 0", value)
-
-    def number(self, name: str) -> float:
-        """Read a number above nought."""
-        value: Any = self.values.get(name)
-        if type(value) in {int, float} and 0 < value < TOO_LARGE:
-            return float(value)
-        raise self.refusal(name, "a number above 0", value)
-
-    def number_or_off(self, name: str) -> float | None:
-        """Read a number above nought; null switches it off."""
-        return None if self.values.get(name) is None else self.number(name)
-
-    def token_id(self, name: str, default: int) -> int:
-        """Read a token id."""
-        value: Any = self.values.get(name)
-        if value is None:
-            return default
-        if type(value) is int and 0 <= value < TOO_LARGE:
-            return value
-        raise self.refusal(name, "a token id", value)
-
-    def divides(self, name: str, whole: str) -> None:
-        """Refuse a number that does not divide another one."""
-        part, total = self.count(name), self.count(whole)
-        if total % part:
-            msg = f"{self.where}{name}: {part} does not divide {total}"
-            raise ValueError(msg)
-
-    def section(
-        self, name: str, given: dict[str, Any], absent: dict[str, Any]
-    ) -> "_Section":
-        """Read an object, its fields filled from `given`, or from both if absent."""
-        value = self.values.get(name)
-        if value is None:
-            return _Section(f"{self.where}{name}.", given | absent)
-        if not isinstance(value, dict):
-            raise self.refusal(name, "an object", value)
-        there = {
-            key: field
-            for key, field in value.items()
-            if field is not None or key in MAY_BE_OFF
-        }
-        return _Section(f"{self.where}{name}.", given | there)
-
-    def refusal(self, name: str, wanted: str, value: object) -> ValueError:
-        """Say what was expected of a field and what was found."""
-        found = "nothing" if value is None else json.dumps(value)
-        return ValueError(f"{self.where}{name}: expected {wanted}, found {found}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; ValueError in one line where there is none."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        msg = f"{path}: no such file; expected a checkpoint's folder to hold one"
-        raise ValueError(msg) from None
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path}: expected JSON, but {error}; download it again"
-        raise ValueError(msg) from error
-    if not isinstance(value, dict):
-        msg = f"{path}: expected a JSON object, found {type(value).__name__}"
-        raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
-    return value
-
-
 def read_config(folder: Path) -> PaliGemmaConfig:
     """Read a checkpoint's `config.json` and, where there is one, `generation_config.json`.
 
@@ -175,19 +87,19 @@ def read_config(folder: Path) -> PaliGemmaConfig:
         for arithmetic that this is not.
     """
     path = folder / "config.json"
-    top = _Section(f"{path}: ", read_json(path))
+    top = Section(f"{path}: ", read_json(path))
     if top.values.get("model_type") != "paligemma":
-        found = json.dumps(top.values.get("model_type"))
+        found = shorten(top.values.get("model_type"))
         msg = f'{path}: expected model_type "paligemma", found {found}'
         raise ValueError(msg)
     text = top.section("text_config", TEXT_DEFAULTS, WHOLE_TEXT)
     if text.values.get("model_type") == GEMMA_2:
-        text = top.section("text_config", GEMMA_2_DEFAULTS, {})
+        text = top.section("text_config", GEMMA_2_DEFAULTS, {}, may_be_off=MAY_BE_OFF)
     vision = top.section("vision_config", VISION_DEFAULTS, WHOLE_VISION)
     _refuse_other_arithmetic(top, text, vision)
 
     stops = folder / "generation_config.json"
-    ends = _Section(f"{stops}: ", read_json(stops) if stops.is_file() else {})
+    ends = Section(f"{stops}: ", read_json(stops) if lexists(stops) else {})
     if ends.values.get("eos_token_id") is None:
         ends = top
     return PaliGemmaConfig(
@@ -200,7 +112,7 @@ def read_config(folder: Path) -> PaliGemmaConfig:
     )
 
 
-def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) -> None:
+def _refuse_other_arithmetic(top: Section, text: Section, vision: Section) -> None:
     """Refuse what would load and then be computed wrongly."""
     text.expect("model_type", "gemma", GEMMA_2)
     is_gemma_2 = text.values.get("model_type") == GEMMA_2
@@ -211,6 +123,7 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
     rope = text.section("rope_parameters", {}, {})
     rope.expect("rope_type", "default")
     rope.expect("type", "default")  # its older spelling
+    top.expect("quantization_config", None)
     vision.expect("model_type", "siglip_vision_model")
     vision.expect("hidden_act", TANH_GELU[0])
     top.expect("projection_dim", text.count("hidden_size"))
@@ -218,7 +131,7 @@ def _refuse_other_arithmetic(top: _Section, text: _Section, vision: _Section) ->
     text.divides("num_key_value_heads", "num_attention_heads")
 
 
-def _is_tied(top: _Section, text: _Section) -> bool:
+def _is_tied(top: Section, text: Section) -> bool:
     """Read whether the head is the embedding; either section may say that it is not."""
     said = [s.values.get("tie_word_embeddings") for s in (top, text)]
     top.expect("tie_word_embeddings", True, False)
@@ -226,7 +139,7 @@ def _is_tied(top: _Section, text: _Section) -> bool:
     return False not in said
 
 
-def _image_token_id(top: _Section) -> int:
+def _image_token_id(top: Section) -> int:
     """Read the id of `<image>`, under its older or its newer name."""
     name = "image_token_id" if "image_token_id" in top.values else "image_token_index"
     found = top.count(name)
@@ -234,7 +147,7 @@ def _image_token_id(top: _Section) -> int:
     return found
 
 
-def _gemma_2_fields(text: _Section, depth: int) -> dict[str, Any]:
+def _gemma_2_fields(text: Section, depth: int) -> dict[str, Any]:
     """Read what Gemma 2 adds."""
     window = text.number_or_off("sliding_window")
     alternating = [FULL if i % 2 else SLIDING for i in range(min(depth, MANY))]
@@ -255,10 +168,10 @@ def _gemma_2_fields(text: _Section, depth: int) -> dict[str, Any]:
     }
 
 
-def _text_config(text: _Section, *, tied: bool) -> TextConfig:
+def _text_config(text: Section, *, tied: bool) -> TextConfig:
     # files before transformers 5 hold rope_theta, later ones rope_parameters
     rope = text.section(
-        "rope_parameters", {"rope_theta": text.number("rope_theta")}, {}
+        "rope_parameters", {"rope_theta": text.number("rope_theta", above=1)}, {}
     )
     depth = text.count("num_hidden_layers")
     is_gemma_2 = text.values.get("model_type") == GEMMA_2
@@ -270,14 +183,14 @@ def _text_config(text: _Section, *, tied: bool) -> TextConfig:
         kv_heads=text.count("num_key_value_heads"),
         head_dim=text.count("head_dim"),
         mlp_width=text.count("intermediate_size"),
-        norm_eps=text.number("rms_norm_eps"),
-        rope_base=rope.number("rope_theta"),
+        norm_eps=text.number("rms_norm_eps", below=LARGE_EPS),
+        rope_base=rope.number("rope_theta", above=1),
         tied=tied,
         **(_gemma_2_fields(text, depth) if is_gemma_2 else {}),
     )
 
 
-def _vision_config(vision: _Section) -> VisionConfig:
+def _vision_config(vision: Section) -> VisionConfig:
     return VisionConfig(
         image_size=vision.count("image_size"),
         patch_size=vision.count("patch_size"),
@@ -286,11 +199,11 @@ def _vision_config(vision: _Section) -> VisionConfig:
         depth=vision.count("num_hidden_layers"),
         heads=vision.count("num_attention_heads"),
         mlp_width=vision.count("intermediate_size"),
-        norm_eps=vision.number("layer_norm_eps"),
+        norm_eps=vision.number("layer_norm_eps", below=LARGE_EPS),
     )
 
 
-def _eos_token_ids(ends: _Section) -> tuple[int, ...]:
+def _eos_token_ids(ends: Section) -> tuple[int, ...]:
     """Read where to stop: one id or a list of them."""
     value = ends.values.get("eos_token_id")
     ids = value if isinstance(value, list) else [1 if value is None else value]

@@ -6,6 +6,7 @@ wrong; then with a `take` that reads.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,37 +15,47 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
+from numpy_paligemma.checkpoints.faults import told
+from numpy_paligemma.checkpoints.listing import is_tied, published_tensors
+from numpy_paligemma.checkpoints.lora.adapter import Adapter
+from numpy_paligemma.checkpoints.lora.fit import fit
+from numpy_paligemma.checkpoints.lora.merge import Change, Merging, tell
 from numpy_paligemma.checkpoints.names import (
-    BUFFERS,
-    EMBEDDING,
+    FAMILIES,
     GEMMA_2_ONLY,
     HEAD,
-    POOLING_HEAD,
-    canonical_name,
 )
-from numpy_paligemma.checkpoints.safetensors import (
-    DTYPES,
-    StoredTensor,
-    list_tensors,
-)
+from numpy_paligemma.checkpoints.safetensors import DTYPES, PLAIN_NAMES
+from numpy_paligemma.checkpoints.tensor import Tensor
 from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.layers import Matrix
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 log = logging.getLogger(__name__)
-SHOWN = 5  # names of one kind in a message; the rest are counted
+NOTED_SECONDS = 1.0  # what takes longer to convert is worth a line
 
 
-def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeights:
+def load_weights(
+    place: Path,
+    c: PaliGemmaConfig,
+    dtype: str,
+    adapter: Adapter | None = None,
+    changes: list[Change] | None = None,
+) -> PaliGemmaWeights:
     """Load a checkpoint's weights.
 
     Parameters
     ----------
-    folder : Path
-        In Hugging Face form, any of the published layouts.
+    place : Path
+        A folder in Hugging Face form, any of the published layouts; or big_vision's
+        ``.npz``.
     c : PaliGemmaConfig
     dtype : {"bfloat16", "float16", "float32", "float64"}
         How matrices are held.
+    adapter : Adapter, optional
+        Merged in.
+    changes : list of Change, optional
+        What the adapter did is appended, matrix by matrix.
 
     Returns
     -------
@@ -55,69 +66,48 @@ def load_weights(folder: Path, c: PaliGemmaConfig, dtype: str) -> PaliGemmaWeigh
     ValueError
         If anything is missing, unexpected, or of another shape or dtype: all of it in
         one message, before any of the bytes is read. Also if a name is there twice, or
-        a number is too large for float16.
+        a number is too large for float16, or a matrix is all zeros.
     """
-    tensors = _by_published_name(folder)
+    tensors = published_tensors(place)
     blocks = c.vision.depth + c.text.depth
     if blocks > len(tensors):
-        msg = f"{folder}: config.json asks for {blocks} blocks, but there are only "
+        msg = f"{place}: config.json asks for {blocks} blocks, but there are only "
         raise ValueError(msg + f"{len(tensors)} tensors")
-    _require_one_family(folder, tensors, c)
+    _require_one_family(place, tensors, c)
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
-    ledger.balance(folder)
-    return paligemma_weights(_Reader(tensors, dtype), c, tied=_is_tied(tensors))
+    ledger.balance(place)
+    tied, reader = is_tied(tensors), _Reader(tensors, dtype)
+    if adapter is None:
+        weights = paligemma_weights(reader, c, tied=tied)
+        reader.tell()
+        return weights
+    tensors, tied = fit(adapter, tensors, tied=tied)
+    merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
+    weights = paligemma_weights(merging, c, tied=tied)
+    tell(merging.changes, adapter, dtype)
+    if changes is not None:
+        changes += merging.changes
+    return weights
 
 
 def _require_one_family(
-    folder: Path, tensors: Mapping[str, StoredTensor], c: PaliGemmaConfig
+    place: Path, tensors: Mapping[str, Tensor], c: PaliGemmaConfig
 ) -> None:
     """Refuse one family's config on the other's tensors: some names are common."""
-    families = ("PaliGemma 1", "PaliGemma 2")
     found = any(GEMMA_2_ONLY.search(name) for name in tensors)
     if found != c.text.post_norms:
         msg = (
-            f"{folder}: config.json is of a {families[c.text.post_norms]}, the tensors "
-            f"are of a {families[found]}; take both from one checkpoint"
+            f"{place}: config.json is of a {FAMILIES[c.text.post_norms]}, the tensors "
+            f"are of a {FAMILIES[found]}; take both from one checkpoint"
         )
         raise ValueError(msg)
-
-
-def _by_published_name(folder: Path) -> dict[str, StoredTensor]:
-    """List the folder's tensors by published name, those that we leave out taken off."""
-    listed = [(canonical_name(t.name), t) for t in list_tensors(folder)]
-    twice = [name for name, n in Counter(name for name, _ in listed).items() if n > 1]
-    if twice:
-        msg = f"{folder}: {_some(twice)} there more than once, under names that mean the same"
-        raise ValueError(msg)
-    tensors = dict(listed)
-    pooling = [name for name in tensors if POOLING_HEAD.search(name)]
-    if pooling:
-        log.info("left out: SigLIP's pooling head (%d tensors)", len(pooling))
-    for name in list(tensors):
-        if BUFFERS.search(name) or name in pooling:
-            del tensors[name]
-    if EMBEDDING not in tensors and HEAD in tensors:
-        tensors[EMBEDDING] = tensors.pop(HEAD)
-    return tensors
-
-
-def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
-    """Say whether the head is the embedding: not there, or a copy to the last bit."""
-    if HEAD not in tensors:
-        return True
-    head, embedding = tensors[HEAD], tensors[EMBEDDING]
-    tied = head.dtype == embedding.dtype and np.array_equal(
-        head.read().view(np.uint8), embedding.read().view(np.uint8)
-    )
-    log.info("the head %s the embedding", "is a copy of" if tied else "differs from")
-    return tied
 
 
 class _Ledger:
     """A take that reads nothing and notes what does not agree."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
         self.missing: list[str] = []
         self.misshapen: list[str] = []
@@ -135,7 +125,7 @@ class _Ledger:
 
     vector = matrix
 
-    def balance(self, folder: Path) -> None:
+    def balance(self, place: Path) -> None:
         """Raise if the file and the model do not hold the same tensors."""
         strange = [
             f"{t.name} is {t.dtype}"
@@ -148,34 +138,55 @@ class _Ledger:
             "of another shape": self.misshapen,
             f"of another dtype than {', '.join(DTYPES)}": strange,
         }
-        parts = [
-            f"{len(names)} {kind} ({_some(names)})"
-            for kind, names in faults.items()
-            if names
-        ]
-        if parts:
-            msg = f"{folder}: the tensors are not those that config.json asks for: "
-            raise ValueError(msg + "; ".join(parts))
+        if any(faults.values()):
+            msg = f"{place}: the tensors are not those that config.json asks for: "
+            raise ValueError(msg + told(faults))
 
 
 class _Reader:
     """A take that reads."""
 
-    def __init__(self, tensors: Mapping[str, StoredTensor], dtype: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: str) -> None:
         self.tensors = tensors
         self.dtype = dtype
+        self.converted: Counter[str] = Counter()  # matrices, by the file's dtype
+        self.seconds = 0.0
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """Read a matrix, held as asked."""
-        stored = self.tensors[name].read().reshape(shape[0], -1)
-        return hold_matrix(stored, self.dtype)
+        began = time.perf_counter()
+        stored = self.tensors[name]
+        rows = stored.read().reshape(shape[0], -1)
+        _refuse_zeros(stored, rows)
+        held = hold_matrix(rows, self.dtype)
+        if (found := PLAIN_NAMES[stored.dtype]) != self.dtype:
+            self.converted[found] += 1
+            self.seconds += time.perf_counter() - began
+        return held
 
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read a small tensor, in the dtype of the arithmetic."""
         return hold_vector(self.tensors[name].read().reshape(shape), self.dtype)
 
+    def tell(self) -> None:
+        """Tell what is held otherwise than the file has it, and what that took."""
+        if self.converted:
+            log.log(
+                logging.INFO if self.seconds >= NOTED_SECONDS else logging.DEBUG,
+                "converted %d matrices from %s to %s in %.1f s",
+                self.converted.total(),
+                " and ".join(self.converted),
+                self.dtype,
+                self.seconds,
+            )
 
-def _some(names: list[str]) -> str:
-    """Name a few and count the rest."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+
+def _refuse_zeros(tensor: Tensor, rows: np.ndarray) -> None:
+    """Refuse a matrix of zeros, the hole that an unfinished download leaves.
+
+    Three rows are looked at, and all of them only where those are zeros.
+    """
+    few = rows[[0, len(rows) // 2, -1]]
+    if not few.any() and not rows.any():
+        msg = f"{tensor.path}: {tensor.name} is all zeros, as in an unfinished download"
+        raise ValueError(msg + "; download it again")

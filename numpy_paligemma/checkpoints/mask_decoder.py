@@ -44,7 +44,7 @@ def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
         A path, or "vae-oid": the published one, from the hub. None is the one that lies
         in `folder`.
     folder : Path
-        The checkpoint's.
+        The checkpoint's, or its `.npz` that lies beside.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
     """
     if wanted == PUBLISHED:
         return hub_file(SPACE, FILE, repo_type="space")
-    path = folder / FILE
+    path = (folder.parent if folder.is_file() else folder) / FILE
     if wanted is not None:
         path = Path(os.path.expanduser(wanted))  # noqa: PTH111  as in hub.py
     if not path.is_file():

@@ -22,6 +22,7 @@ POOLING_HEAD = re.compile(r"^vision_tower\.vision_model\.head\.")
 # no PaliGemma 1 has this, and every PaliGemma 2
 GEMMA_2_ONLY = re.compile(r"\.pre_feedforward_layernorm\.weight$")
 
+FAMILIES = ("PaliGemma 1", "PaliGemma 2")  # by whether there are post-norms
 VISION = "vision_tower.vision_model."
 PROJECTOR = "multi_modal_projector.linear"
 DECODER = "language_model.model."

@@ -1,23 +1,31 @@
 """A checkpoint's files about input into a `PaliGemmaProcessor`."""
 
+from collections.abc import Sequence
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
-from numpy_paligemma.checkpoints.config import read_json
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
+from numpy_paligemma.checkpoints.fields import read_json
+from numpy_paligemma.checkpoints.vocabulary import open_tokenizer
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.inputs.settings import image_settings_from
-from numpy_paligemma.inputs.tokenizer import Tokenizer
 from numpy_paligemma.model.config import PaliGemmaConfig
 
+NAMES = ("tokenizer.model", "tokenizer.json")  # the first that is there
+BIG_VISION_NAMES = ("tokenizer.model", "paligemma_tokenizer.model", "tokenizer.json")
 
-def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
+
+def load_processor(place: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     """Load a checkpoint's processor.
 
     Parameters
     ----------
-    folder : Path
-        With `tokenizer.model`, and `preprocessor_config.json` or, as transformers 5
-        saves it, `processor_config.json`.
+    place : Path
+        A folder with `tokenizer.model` and `preprocessor_config.json` or, as transformers 5
+        saves it, with `tokenizer.json` and `processor_config.json`. Or big_vision's
+        `.npz`, with the tokenizer beside it, that may be `paligemma_tokenizer.model`;
+        pictures are then handled as in the published checkpoints.
     c : PaliGemmaConfig
         The files about input must fit the model: the picture's size and the `<image>` id.
 
@@ -26,37 +34,44 @@ def load_processor(folder: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     ValueError
         If a file is missing or broken, or asks for what the model does not take.
     """
-    vocabulary = folder / "tokenizer.model"
-    tokenizer = Tokenizer(vocabulary, c.image_token_id)
-    path, fields = _image_fields(folder)
+    is_archive = place.suffix == SUFFIX
+    folder, told = (place.parent, place.name) if is_archive else (place, "config.json")
+    vocabulary = _vocabulary(folder, BIG_VISION_NAMES if is_archive else NAMES)
+    tokenizer = open_tokenizer(vocabulary, c, told=told)
+    path, fields = _image_fields(folder, c if is_archive else None)
     settings = image_settings_from(fields)
     length = fields.get("image_seq_length", c.vision.patches)
     pairs = [
         (f"{path}: size", settings.size, "image_size", c.vision.image_size),
         (f"{path}: image_seq_length", length, "patches a picture", c.vision.patches),
-        (f"{vocabulary}: <bos>", tokenizer.bos_token_id, "bos", c.bos_token_id),
-        (f"{vocabulary}: <pad>", tokenizer.pad_token_id, "pad", c.pad_token_id),
     ]
     for where, found, field, wanted in pairs:
         if found != wanted:
-            msg = f"{where} {found}, but by config.json {field} is {wanted}; "
+            msg = f"{where} {found}, but by {told} {field} is {wanted}; "
             raise ValueError(msg + "the two files are of different checkpoints")
-    if tokenizer.pieces > c.text.vocab_size:
-        msg = (
-            f"{vocabulary}: {tokenizer.pieces} pieces, but by config.json the embedding "
-            f"has {c.text.vocab_size} rows; the two are of different checkpoints"
-        )
-        raise ValueError(msg)
     return PaliGemmaProcessor(tokenizer, settings, c.vision.patches)
 
 
-def _image_fields(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Find what is said of pictures, in a file of its own or as transformers 5 has it."""
+def _vocabulary(folder: Path, names: Sequence[str]) -> Path:
+    """Choose the tokenizer's file: the model, if it is there, needs no further library."""
+    paths = [folder / name for name in names]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _image_fields(
+    folder: Path, sizes: PaliGemmaConfig | None
+) -> tuple[Path, dict[str, Any]]:
+    """Find what is said of pictures, in a file of its own or as transformers 5 has it.
+
+    `sizes` are those of a checkpoint that needs no such file.
+    """
     path, together = (
         folder / "preprocessor_config.json",
         folder / "processor_config.json",
     )
-    if path.is_file() or not together.is_file():
+    if sizes is not None and not (lexists(path) or lexists(together)):
+        return path, {"size": sizes.vision.image_size}
+    if lexists(path) or not lexists(together):
         return path, read_json(path)
     fields = read_json(together).get("image_processor", {})
     if not isinstance(fields, dict):

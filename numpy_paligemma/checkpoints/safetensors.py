@@ -6,13 +6,26 @@ places the header gives.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from numpy_paligemma.checkpoints.fields import (
+    read_json,
+    shorten,
+    without_repeats,
+)
+from numpy_paligemma.checkpoints.mistaken import what_is_wrong
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# what else a folder may hold where weights were expected: named in the message
+LOOKALIKES = ("*.safetensors*", "*.part", "*.incomplete", "*.bin", "*.gguf", "*.npz")
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it
 
 
@@ -55,17 +68,18 @@ def list_tensors(folder: Path) -> list[StoredTensor]:
     ValueError
         If there is no such file, one is damaged, or index and shards disagree.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    single, index = folder / SINGLE, folder / INDEX
+    has_single, has_index = (os.path.lexists(path) for path in (single, index))
+    if has_single and has_index:
+        msg = f"{folder}: {SINGLE} and {INDEX} are both there, and may hold different "
+        raise ValueError(msg + "weights; take away the one that is not meant")
+    if has_index:
         return _list_shards(folder, index)
-    single = folder / "model.safetensors"
-    if not single.is_file():
-        msg = (
-            f"{folder}: expected model.safetensors or model.safetensors.index.json, "
-            f"found neither; is the download complete?"
-        )
-        raise ValueError(msg)
-    return list_file(single)
+    if has_single:
+        return list_file(single)
+    others = [path.name for kind in LOOKALIKES for path in sorted(folder.glob(kind))]
+    msg = f"{folder}: expected {SINGLE} or {INDEX}, found {(others or ['neither'])[0]}"
+    raise ValueError(msg + "; is the download complete? if not, download it again")
 
 
 def list_file(path: Path) -> list[StoredTensor]:
@@ -75,11 +89,11 @@ def list_file(path: Path) -> list[StoredTensor]:
             pass  # the library has now checked lengths, bounds and overlaps
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-            header = json.loads(file.read(length))
+            text = file.read(length)
+            header = json.loads(text, object_pairs_hook=without_repeats)
     except (SafetensorError, OSError, ValueError) as error:
-        msg = (
-            f"{path}: expected a whole safetensors file, but {error}; download it again"
-        )
+        why = what_is_wrong(path, error)
+        msg = f"{path}: expected a whole safetensors file, but {why}"
         raise ValueError(msg) from error
     header.pop("__metadata__", None)
     offset = LENGTH_BYTES + length
@@ -95,15 +109,24 @@ def list_file(path: Path) -> list[StoredTensor]:
     ]
 
 
+def read_index(index: Path) -> dict[str, str]:
+    """Read which tensor lies in which shard; ValueError if the file does not say it."""
+    shard_of = read_json(index).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
+        msg = f"{index}: expected a weight_map of tensors and files; download it again"
+        raise ValueError(msg)
+    for shard in shard_of.values():
+        if not _is_beside(shard):
+            msg = f"{index}: weight_map: expected names of .safetensors files beside it"
+            raise ValueError(msg + f", found {shorten(shard)}")
+    return shard_of
+
+
 def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
     """List all shards' tensors, and hold the index against what is in them."""
-    try:
-        shard_of: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
-        shards = sorted({Path(name).name for name in shard_of.values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = f"{index}: expected JSON with a weight_map; download it again"
-        raise ValueError(msg) from error
-    gone = [name for name in shards if not (folder / name).is_file()]
+    shard_of = read_index(index)
+    shards = sorted(set(shard_of.values()))
+    gone = [name for name in shards if not os.path.lexists(folder / name)]
     if gone:
         msg = f"{folder}: the index names {', '.join(gone)}, not there; download again"
         raise ValueError(msg)
@@ -116,3 +139,12 @@ def _list_shards(folder: Path, index: Path) -> list[StoredTensor]:
         msg = f"{index}: index and shards disagree on {len(strays)} tensors: {name} in "
         raise ValueError(msg + f"{shard}, to begin with; download again")
     return tensors
+
+
+def _is_beside(shard: object) -> bool:
+    """Tell a file's own name from a path that leads elsewhere."""
+    return (
+        isinstance(shard, str)
+        and shard.endswith(".safetensors")
+        and Path(shard).name == shard
+    )

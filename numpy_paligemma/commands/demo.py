@@ -1,22 +1,52 @@
-"""``numpy-paligemma demo``: the miniature, the sample picture, its caption."""
+"""``numpy-paligemma demo``: the miniature tells what the sample shows, and where."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
-from numpy_paligemma.commands import generate
+from numpy_paligemma.answers.detection import BOX_SCALES
+from numpy_paligemma.checkpoints.hub import MINIATURE, bundled, checkpoint_folder
+from numpy_paligemma.commands.generate import aloud, asker
+from numpy_paligemma.commands.progress import Progress
+from numpy_paligemma.inputs.image import load_image
+from numpy_paligemma.paligemma import load_hf_model
 
-PROMPT = "caption en"
+CAPTION = "caption en"
+WHERE = ("detect red circle", "detect blue star", "detect yellow triangle")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Caption the sample picture."""
-    argparse.ArgumentParser("numpy-paligemma demo", description=__doc__).parse_args(
-        argv
+    """Caption the sample picture, and say or draw where its shapes are."""
+    from numpy_paligemma.commands import picture, things  # noqa: PLC0415  35 ms
+
+    args = parser().parse_args(argv)
+    source = str(bundled("sample.jpg"))
+    if args.draw:
+        picture.check_target(args.draw, [source])
+    image = load_image(source)
+    decoder = things.choose_decoder(None, partial(checkpoint_folder, MINIATURE))
+    read = partial(things.read_answer, scale=BOX_SCALES[0], decoder=decoder)
+    found = []
+    with Progress(sys.stderr) as progress:
+        model, processor = load_hf_model(MINIATURE)
+        ask = asker(model, processor, [image], progress)
+        print(f"model {MINIATURE}, picture {source}\n{CAPTION}:", file=sys.stderr)
+        "".join(aloud(ask(CAPTION, do_sample=False)))
+        for prompt in WHERE:
+            said = "".join(ask(prompt, do_sample=False))
+            there = read(said, image.size).things
+            print(f"{prompt}:", file=sys.stderr)
+            print("; ".join(map(things.in_words, there)) or said, flush=True)
+            found += there
+    if args.draw:
+        picture.write_picture(args.draw, image, found, said)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser."""
+    p = argparse.ArgumentParser(
+        "numpy-paligemma demo", description=__doc__, allow_abbrev=False
     )
-    picture = str(bundled("sample.jpg"))
-    print(f"model {MINIATURE}, picture {picture}, prompt {PROMPT!r}:", file=sys.stderr)
-    generate.run(
-        ["--model", MINIATURE, "--image", picture, "--prompt", PROMPT, "--no-sample"]
-    )
+    p.add_argument("--draw", metavar="OUT.png", help="draw where, into this file")
+    return p

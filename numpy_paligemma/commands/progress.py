@@ -17,7 +17,9 @@ class Progress:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.on = stream.isatty()
-        if not self.on:  # read when huggingface_hub is first imported, which is later
+        # both are read when huggingface_hub is first imported, which is later
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the one line is ours
+        if not self.on:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         self.bar: tqdm[NoReturn] | None = None
 
@@ -39,11 +41,11 @@ class Progress:
         if self.on:
             print(text, file=self.stream)
 
-    def tap(self, c: PaliGemmaConfig) -> Tap:
-        """Make a tap that moves the bar on at the end of every block."""
+    def tap(self, c: PaliGemmaConfig, *, looked: bool = False) -> Tap:
+        """Make a tap that moves the bar on at the end of every block still to come."""
         if not self.on:
             return no_tap
-        depth = c.vision.depth + c.text.depth
+        depth = c.text.depth + (0 if looked else c.vision.depth)
         self.bar = tqdm(total=depth, unit="layer", leave=False, file=self.stream)
 
         def move(name: str, x: np.ndarray) -> np.ndarray:

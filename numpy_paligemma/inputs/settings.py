@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+FAR = 10  # ImageNet's mean and deviation lead to 2.6, forgotten scaling to hundreds
 BICUBIC = 3  # in Pillow's numbering: nearest, Lanczos, bilinear, bicubic, box, Hamming
 
 
@@ -47,13 +48,23 @@ def image_settings_from(fields: Mapping[str, Any]) -> ImageSettings:
     rescale = fields.get("rescale_factor", 1 / 255)
     is_factor = _is_number(rescale) and rescale > 0
     _require(is_factor, "rescale_factor", "a positive number", rescale)
-    return ImageSettings(
+    settings = ImageSettings(
         size=_side(fields.get("size", 224)),
         mean=_channels("image_mean", fields),
         std=_channels("image_std", fields),
         rescale=float(rescale),
         resample=int(resample),
     )
+    _check_range(settings)
+    return settings
+
+
+def _check_range(settings: ImageSettings) -> None:
+    """Refuse settings that together bring bytes nowhere near the -1 to 1 of training."""
+    for mean, std in zip(settings.mean, settings.std, strict=True):
+        low, high = -mean / std, (255 * settings.rescale - mean) / std
+        near = -FAR < low < high < FAR and high - low > 1 / FAR
+        _require(near, "image_mean and image_std", "numbers near -1 to 1", (low, high))
 
 
 def _side(size: Any) -> int:

@@ -1,15 +1,17 @@
-"""Text to token ids and back, with the checkpoint's own sentencepiece model.
+"""Text to token ids and back, with the checkpoint's own vocabulary.
 
-PaliGemma's ``tokenizer.model`` is Gemma's (byte-pair encoding, spaces written ``▁``,
-bytes for characters it lacks, nothing normalised) with 1,152 words baked in behind it:
+PaliGemma's vocabulary is Gemma's (byte-pair encoding, spaces written ``▁``, bytes for
+characters it lacks, nothing normalised) with 1,152 words baked in behind it:
 
     0 <pad>  1 <eos>  2 <bos>  3 <unk>  …  256000 <loc0000> … <loc1023>
     257024 <seg000> … <seg127>  257152 <image>
 
-``<image>`` alone is not in the file. sentencepiece would spell it letter by letter, and
-``<bos>`` too; so those words are cut out of the text first and the rest is encoded
-piece by piece, as transformers does. Source: big_vision, ``pp/ops_text.py`` and the
-tokenizer notes of ``configs/proj/paligemma/README.md``.
+It comes as ``tokenizer.model`` or as ``tokenizer.json``. What holds for both stands
+here; the two files beside this one open one each. ``<image>`` is not in the former.
+sentencepiece would spell it letter by letter, and ``<bos>`` too; so those words are cut
+out of the text first and the rest is encoded piece by piece, as transformers does.
+Source: big_vision, ``pp/ops_text.py`` and the tokenizer notes of
+``configs/proj/paligemma/README.md``.
 """
 
 import codecs
@@ -17,25 +19,46 @@ import re
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
-import sentencepiece
+from numpy_paligemma.inputs.tokenizer_json import JsonPieces
+from numpy_paligemma.inputs.tokenizer_model import SentencePieces
 
 IMAGE = "<image>"
 
-_SPACE = "▁"  # U+2581, sentencepiece's way to write a space
+_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+_SPACE = "▁"  # U+2581, the vocabulary's way to write a space
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # the decoder hides a wrong byte in a lone surrogate; every one becomes U+FFFD
-_WRONG_BYTES = dict.fromkeys(range(0xDC80, 0xDD00), "�")
+_WRONG_BYTES = dict.fromkeys(range(0xDC80, 0xDD00), "\ufffd")
+
+
+class Pieces(Protocol):
+    """A vocabulary and its way to cut text: what the two kinds of file have in common."""
+
+    @property
+    def size(self) -> int:
+        """One more than the last id."""
+
+    def encode(self, text: str) -> list[int]:
+        """Cut text into pieces; control words are not looked for."""
+
+    def id_of(self, piece: str) -> int | None:
+        """Find the id of a piece."""
+
+    def spelling(self, id_: int) -> str:
+        """Spell the piece of an id below `size`; empty where there is none."""
 
 
 class Tokenizer:
-    """A PaliGemma ``tokenizer.model``, special words included.
+    """A PaliGemma vocabulary, special words included.
 
     Parameters
     ----------
-    model_path : path of ``tokenizer.model``
+    path : path of ``tokenizer.model`` or ``tokenizer.json``
     image_token_id : int, optional
-        The id of ``<image>``, from the checkpoint's config; by default the first id
-        behind the file's own.
+        The id of ``<image>``, from the checkpoint's config; by default the file's own,
+        or the first behind its pieces.
 
     Raises
     ------
@@ -49,30 +72,30 @@ class Tokenizer:
     image_token_id: int
 
     def __init__(
-        self, model_path: str | PathLike[str], image_token_id: int | None = None
+        self, path: str | PathLike[str], image_token_id: int | None = None
     ) -> None:
-        self._path = Path(model_path)
-        self._pieces = pieces = _open(self._path)
-        self.bos_token_id, self.eos_token_id = pieces.bos_id(), pieces.eos_id()
-        self.pad_token_id, unk = pieces.pad_id(), pieces.unk_id()
-        self.image_token_id = _image_token_id(pieces, image_token_id)
-        ids = [self.pad_token_id, self.eos_token_id, self.bos_token_id, unk]
-        self._special = {pieces.id_to_piece(i): i for i in ids} | {
-            IMAGE: self.image_token_id
-        }
+        self._path = Path(path)
+        is_json = self._path.suffix == ".json"
+        self._pieces: Pieces = (JsonPieces if is_json else SentencePieces)(self._path)
+        special = [*_SPECIAL, "<loc0000>", "<loc1023>", "<seg000>", "<seg127>"]
+        ids = [_required(word, self._pieces, self._path) for word in special]
+        self.pad_token_id, self.eos_token_id, self.bos_token_id, *_ = ids
+        self.image_token_id = _image_token_id(self._pieces, self._path, image_token_id)
+        self._special = dict(zip(_SPECIAL, ids, strict=False))
+        self._special[IMAGE] = self.image_token_id
         self._cut = re.compile(f"({'|'.join(map(re.escape, self._special))})")
         # Gemma's other unspoken word: an ordinary piece, but never shown
-        self._hidden = {*self._special.values(), pieces.piece_to_id("<mask>")}
+        self._hidden = {*self._special.values(), self._pieces.id_of("<mask>")}
 
     @property
     def pieces(self) -> int:
-        """How many pieces the file has; ``<image>`` is mostly not among them."""
-        return int(self._pieces.vocab_size())
+        """How many rows the text needs; ``<image>``, mostly the last, needs none."""
+        return self._pieces.size - (self.image_token_id == self._pieces.size - 1)
 
     @property
     def vocab_size(self) -> int:
         """How many ids have a meaning, ``<image>`` counted."""
-        return max(self.pieces, self.image_token_id + 1)
+        return max(self._pieces.size, self.image_token_id + 1)
 
     def encode(self, text: str) -> list[int]:
         """Turn text into ids; nothing is put before it, after it or stripped from it.
@@ -113,13 +136,13 @@ class Tokenizer:
         utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         hidden = self._hidden if skip_special_tokens else set()
         for id_ in map(int, ids):
-            if id_ in hidden or not self._has_text(id_):
+            piece = self._spelling(id_)
+            if id_ in hidden or not piece:
                 continue
-            if id_ != self.image_token_id and self._pieces.is_byte(id_):
-                byte = int(self._pieces.id_to_piece(id_)[3:5], 16)  # from "<0x0A>"
-                text = utf8.decode(bytes([byte]))
+            if byte := _BYTE.fullmatch(piece):
+                text = utf8.decode(bytes.fromhex(byte[1]))
             else:
-                text = utf8.decode(b"", final=True) + self._text(id_)
+                text = utf8.decode(b"", final=True) + piece.replace(_SPACE, " ")
             if text:
                 yield text.translate(_WRONG_BYTES)
         if rest := utf8.decode(b"", final=True):
@@ -133,70 +156,42 @@ class Tokenizer:
         ValueError
             For a word that is no piece of its own.
         """
-        if piece in self._special:
-            return self._special[piece]
-        id_ = self._pieces.piece_to_id(piece)
-        if id_ == self._pieces.unk_id():
+        id_ = self._special.get(piece, self._pieces.id_of(piece))
+        if id_ is None:
             message = f"{self._path} has no piece {piece!r}; encode() splits any text"
             raise ValueError(message)
         return id_
 
-    def _has_text(self, id_: int) -> bool:
-        """Tell a piece from the rows that only fill up the embedding matrix."""
-        return id_ == self.image_token_id or 0 <= id_ < self.pieces
-
-    def _text(self, id_: int) -> str:
-        """Spell one id that is no byte."""
+    def _spelling(self, id_: int) -> str:
+        """Spell one id; the rows that only fill up the embedding matrix have no text."""
         if id_ == self.image_token_id:
             return IMAGE
-        return self._pieces.id_to_piece(id_).replace(_SPACE, " ")
+        return self._pieces.spelling(id_) if 0 <= id_ < self._pieces.size else ""
 
 
-def _open(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """Parse the file and make sure that it is PaliGemma's and not Gemma's."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+def _required(word: str, pieces: Pieces, path: Path) -> int:
+    """Find a word that every PaliGemma vocabulary has."""
+    id_ = pieces.id_of(word)
+    if id_ is None:
         message = (
-            f"no tokenizer: expected {path}; take the tokenizer.model of the checkpoint "
-            "that this one was made from (transformers 5 saves without it)"
-        )
-        raise FileNotFoundError(message) from None
-    except OSError as error:
-        message = f"{path}: expected a sentencepiece model, but {error.strerror}"
-        raise ValueError(message) from error
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")
-    except RuntimeError as error:
-        message = f"{path} is not a sentencepiece model, or damaged; download it again"
-        raise ValueError(message) from error
-    if min(pieces.pad_id(), pieces.eos_id(), pieces.bos_id(), pieces.unk_id()) < 0:
-        message = (
-            f"{path}: expected the pieces <pad>, <eos>, <bos> and <unk>; one lacks"
+            f"{path}: expected PaliGemma's tokenizer, came one of {pieces.size} pieces "
+            f"without {word}; take the {path.name} that belongs to the checkpoint "
+            "(plain Gemma's will not do)"
         )
         raise ValueError(message)
-    for word in ["<loc0000>", "<loc1023>", "<seg000>", "<seg127>"]:
-        if pieces.piece_to_id(word) == pieces.unk_id():
-            message = (
-                f"{path}: expected PaliGemma's tokenizer, came one of "
-                f"{pieces.vocab_size()} pieces without {word}; plain Gemma's will not "
-                "do, take the tokenizer.model that belongs to the checkpoint"
-            )
-            raise ValueError(message)
-    return pieces
+    return id_
 
 
-def _image_token_id(
-    pieces: sentencepiece.SentencePieceProcessor, wanted: int | None
-) -> int:
+def _image_token_id(pieces: Pieces, path: Path, wanted: int | None) -> int:
     """Settle the id of ``<image>``; it must not be another piece's."""
-    size, baked_in = pieces.vocab_size(), pieces.piece_to_id(IMAGE)
-    free = size if baked_in == pieces.unk_id() else baked_in
+    baked_in = pieces.id_of(IMAGE)
+    free = pieces.size if baked_in is None else baked_in
     id_ = free if wanted is None else wanted
-    if id_ < size and id_ != free:
+    if id_ != free and (id_ < pieces.size or baked_in is not None):
+        there = pieces.spelling(id_) if id_ < pieces.size else "nothing"
         message = (
-            f"<image> cannot have id {id_}, in tokenizer.model that is "
-            f"{pieces.id_to_piece(id_)!r}; config.json should say {free}"
+            f"<image> cannot have id {id_}, in {path.name} that is {there!r}; "
+            f"config.json should say {free}"
         )
         raise ValueError(message)
     return id_

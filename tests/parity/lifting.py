@@ -5,12 +5,13 @@ Each lift replaces one function by a twin that differs for float64 alone and han
 everything else to the original, so that float32 and bfloat16 models do not notice.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 import torch
+from lifts import all_but, by_name
 from transformers.models.gemma.modeling_gemma import (
     GemmaRotaryEmbedding,
     GemmaTextScaledWordEmbedding,
@@ -19,8 +20,6 @@ from transformers.models.gemma2.modeling_gemma2 import (
     Gemma2RotaryEmbedding,
     Gemma2TextScaledWordEmbedding,
 )
-
-Lift = Callable[[pytest.MonkeyPatch], None]
 
 
 def norm_in_float64(patch: pytest.MonkeyPatch) -> None:
@@ -86,22 +85,14 @@ def _float64_embedding(real: Callable[..., Any]) -> Callable[..., Any]:
     return embed
 
 
-LIFTS: dict[str, Lift] = {
-    lift.__name__: lift
-    for lift in (
-        norm_in_float64,
-        softmax_in_float64,
-        rope_in_float64,
-        embedding_scale_in_float64,
-    )
-}
+LIFTS = by_name(
+    norm_in_float64,
+    softmax_in_float64,
+    rope_in_float64,
+    embedding_scale_in_float64,
+)
 
 
-@contextmanager
-def lifted(*, without: str | None = None) -> Iterator[None]:
+def lifted(*, without: str | None = None) -> AbstractContextManager[None]:
     """Lift everything, or everything but one, and undo it afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, lift in LIFTS.items():
-            if name != without:
-                lift(patch)
-        yield
+    return all_but(without, LIFTS)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_texts import WORDS
 from PIL import Image
-from tiny_tokenizer import SENTENCES, transformers_twin, write_tokenizer
+from tiny_tokenizer import transformers_twin, write_tokenizer
 
 from numpy_paligemma.inputs.image import ImageSettings, load_image, pixel_values
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
@@ -26,35 +27,6 @@ pytestmark = pytest.mark.parity
 MINIATURE = Path(__file__).parents[2] / "weights" / "miniature"
 PICTURE = Image.linear_gradient("L").resize((5, 4))
 
-WORDS = [
-    *SENTENCES.split(),
-    *["<bos>", "<eos>", "<pad>", "<unk>", "<start_of_turn>", "<unused0>"],
-    *[
-        "<loc0000>",
-        "<loc1023>",
-        "<loc1024>",
-        "<seg000>",
-        "<seg127>",
-        "<seg128>",
-        "<loc",
-    ],
-    *["<b>", "</b>", "<table>", "[@BOS@]", "<", ">", "<<bos>>", "<im", "age>"],
-    *[
-        "\n",
-        "\n\n",
-        "\n" * 33,
-        "\r\n",
-        "\t",
-        "\t\t\t",
-        " ",
-        "  ",
-        " " * 35,
-        "▁",
-        "\u00a0",
-    ],
-    *["日本語", "キャプション", "猫が", "é", "e\u0301", "ß", "ﬁ", "𐍈", "\x00", "\x07"],
-    *["👩‍👩‍👧", "🐮", "don't", "1234567", "U+2581", "ing", "th"],
-]
 PROMPTS = st.lists(st.sampled_from(WORDS) | st.text(max_size=5)).flatmap(
     lambda words: st.sampled_from(["", " "]).map(lambda gap: gap.join(words))
 )

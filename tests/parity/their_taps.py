@@ -7,7 +7,7 @@ seen where eager attention is called.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -23,6 +23,12 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 Taps = dict[str, np.ndarray]
 
 
+class Keeper(Protocol):
+    """Takes every tap: a dictionary, or who compares it and lets it go."""
+
+    def __setitem__(self, name: str, x: np.ndarray, /) -> None: ...
+
+
 def their_taps(
     model: PaliGemmaForConditionalGeneration,
     inputs: dict[str, np.ndarray],
@@ -30,9 +36,20 @@ def their_taps(
 ) -> Taps:
     """Run one forward pass of an eager model, without a cache, and keep every tap."""
     kept: Taps = {}
+    hand_their_taps_to(kept, model, inputs, c)
+    return kept
+
+
+def hand_their_taps_to(
+    kept: Keeper,
+    model: PaliGemmaForConditionalGeneration,
+    inputs: dict[str, np.ndarray],
+    c: PaliGemmaConfig,
+) -> None:
+    """Put every tap down as it arises, not quite in our order; bfloat16 as float32."""
     with _hooks(model, c, kept), _eager_attention(model, c, kept):
         logits = their_logits(model, inputs)
-    return kept | {"logits": logits}
+    kept["logits"] = logits
 
 
 def their_logits(
@@ -45,12 +62,12 @@ def their_logits(
     positions = torch.where(tensors["attention_mask"] == 0, 1, counted)
     with torch.no_grad():
         out = model(**tensors, position_ids=positions, use_cache=False)
-    return out.logits.numpy()
+    return as_numpy(out.logits)
 
 
 @contextmanager
 def _hooks(
-    model: PaliGemmaForConditionalGeneration, c: PaliGemmaConfig, kept: Taps
+    model: PaliGemmaForConditionalGeneration, c: PaliGemmaConfig, kept: Keeper
 ) -> Iterator[None]:
     """Keep the taps that are inputs or outputs of modules."""
     handles = []
@@ -63,7 +80,7 @@ def _hooks(
             _: Any, args: Any, out: Any, tap: str = tap, place: Place = place
         ) -> None:
             x = args[0] if place.end == "input" else out
-            kept[tap] = _split(x, tap, c) if place.heads else x.numpy()
+            kept[tap] = as_numpy(_split(x, tap, c) if place.heads else x)
 
         handles.append(modules[place.module].register_forward_hook(keep))
     try:
@@ -75,7 +92,7 @@ def _hooks(
 
 @contextmanager
 def _eager_attention(
-    model: PaliGemmaForConditionalGeneration, c: PaliGemmaConfig, kept: Taps
+    model: PaliGemmaForConditionalGeneration, c: PaliGemmaConfig, kept: Keeper
 ) -> Iterator[None]:
     """Keep what only attention itself sees."""
     room = {}  # the attention module -> the tap's path up to its name
@@ -90,14 +107,14 @@ def _eager_attention(
         ) -> Any:
             at = room[module]
             out, probs = eager(module, q, k, v, mask, **options)
-            kept[at + "q"], kept[at + "k"] = q.numpy(), k.numpy()
+            kept[at + "q"], kept[at + "k"] = as_numpy(q), as_numpy(k)
             with _softmax_arguments() as seen:  # once more unmasked, for the scores
                 eager(module, q, k, v, None, **options)
-            kept[at + "scores"], kept[at + "probs"] = seen[0].numpy(), probs.numpy()
+            kept[at + "scores"], kept[at + "probs"] = as_numpy(seen[0]), as_numpy(probs)
             if mask is not None:
                 windowed = getattr(module, "sliding_window", None) is not None
                 name = "fusion/window_mask" if windowed else "fusion/mask"
-                kept[name] = mask.numpy() == 0
+                kept[name] = as_numpy(mask) == 0
             return out, probs
 
         return attend
@@ -123,8 +140,13 @@ def _softmax_arguments() -> Iterator[list[torch.Tensor]]:
         yield seen
 
 
-def _split(x: torch.Tensor, tap: str, c: PaliGemmaConfig) -> np.ndarray:
+def as_numpy(x: torch.Tensor) -> np.ndarray:
+    """Hand an array over; NumPy has no bfloat16, so that becomes float32."""
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _split(x: torch.Tensor, tap: str, c: PaliGemmaConfig) -> torch.Tensor:
     """Cut a projection's output into heads: (B, T, N·H) -> (B, N, T, H)."""
     B, T, _ = x.shape
     H = c.vision.head_dim if tap.startswith("vision") else c.text.head_dim
-    return x.reshape(B, T, -1, H).transpose(1, 2).numpy()
+    return x.reshape(B, T, -1, H).transpose(1, 2)

@@ -1,0 +1,1 @@
+"""What a checkpoint is and costs, told without reading its weights."""

@@ -1,0 +1,1 @@
+"""LoRA adapters: read, held against their base, and merged into it."""

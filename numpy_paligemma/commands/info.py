@@ -1,0 +1,179 @@
+"""``numpy-paligemma info``: what a checkpoint is, and what it costs to run."""
+
+import argparse
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from numpy_paligemma.checkpoints.about.describe import Description, describe
+from numpy_paligemma.checkpoints.about.outline import outline_folder
+from numpy_paligemma.checkpoints.about.prompts import Prompt, prompts_of
+from numpy_paligemma.checkpoints.about.sizes import Bill, memory_bills
+from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
+
+UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+WIDTH = 79
+LABEL = 13  # letters of the left column
+ANSWER_TOKENS = 100  # generate's own default
+TASKS = (
+    "a pt checkpoint expects a task, such as caption en, answer en what is this?, "
+    "detect cat; free questions get a caption or nothing (see --prompts)"
+)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Say what a checkpoint is."""
+    args = parser().parse_args(argv)
+    folder = outline_folder(args.model, revision=args.revision)
+    about = describe(folder, args.model)
+    prompts = prompts_of(folder, about.kind)
+    tokens = args.tokens or about.config.vision.patches + ANSWER_TOKENS
+    bills = memory_bills(about.config, tokens)
+    if args.json:
+        print(json.dumps(_object(about, prompts, tokens, bills), indent=2))
+    elif args.prompts:
+        print("\n".join(_prompt_lines(prompts)))
+    else:
+        print("\n".join(_lines(about, tokens, bills)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser."""
+    p = argparse.ArgumentParser(
+        "numpy-paligemma info",
+        description="Say what a checkpoint is and what it costs; no weights are read.",
+        allow_abbrev=False,
+    )
+    p.add_argument("model", help='hub name, folder, or "miniature"')
+    p.add_argument(
+        "--tokens",
+        type=_positions,
+        metavar="N",
+        help="positions to count memory for: picture, prompt and answer "
+        f"(default: the picture's and {ANSWER_TOKENS} more)",
+    )
+    p.add_argument(
+        "--prompts", action="store_true", help="the prompts that it understands"
+    )
+    p.add_argument("--json", action="store_true", help="all of it, for programs")
+    p.add_argument("--revision", help="a branch, tag or commit on the hub")
+    return p
+
+
+def _positions(text: str) -> int:
+    """Read how many positions there are."""
+    if not (text.isdecimal() and len(text) < 10 and int(text)):
+        msg = f"expected a whole number above 0, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _lines(about: Description, tokens: int, bills: dict[str, Bill]) -> Iterable[str]:
+    """Write it all as text."""
+    c, n = about.config, about.parameters
+    yield about.model
+    yield from _row("family", f"{about.family}, {about.size}")
+    yield from _row("kind", f"{about.kind} ({about.because})")
+    side = c.vision.image_size
+    yield from _row(
+        "pictures", f"{side} × {side} pixels, {c.vision.patches} soft tokens each"
+    )
+    yield from _file_lines(about)
+    yield ""
+    yield "parameters"
+    for part in ["vision", "projector", "embedding", "decoder", "total"]:
+        yield f"  {part:{LABEL}} {getattr(n, part):>15,}"
+    yield ""
+    yield f"memory for {tokens:,} positions, by --dtype"
+    yield f"  {'':{LABEL}}" + "".join(
+        f"{head:>13}" for head in ["weights", "KV cache", "activations", "total"]
+    )
+    for dtype, bill in bills.items():
+        costs = [bill.weights, bill.cache, bill.activations, bill.total]
+        yield f"  {dtype:{LABEL}}" + "".join(f"{_bytes(cost):>13}" for cost in costs)
+    yield from _notes(about)
+
+
+def _notes(about: Description) -> Iterable[str]:
+    """Write what should be known before this checkpoint is asked."""
+    stored = about.files.dtypes[:1] if about.files else ()
+    for dtype in stored:
+        yield f"  {PLAIN_NAMES.get(dtype, dtype)} is what the files hold: mapped, and not converted"
+    if about.kind == "pt":
+        yield ""
+        yield from textwrap.wrap(f"note: {TASKS}", WIDTH)
+
+
+def _file_lines(about: Description) -> Iterable[str]:
+    """Write what lies on the disk."""
+    files = about.files
+    if files is None:
+        yield from _row("files", "no list of them here; sizes are those of config.json")
+        return
+    many = "1 file" if len(files.names) == 1 else f"{len(files.names)} files"
+    absent = f", {files.absent} of them not here" if files.absent else ""
+    yield from _row("weights", f"{files.tensors} tensors in {many}{absent}")
+    dtypes = f", {' and '.join(files.dtypes)}" if files.dtypes else ""
+    if files.bytes is not None:
+        size = f"{files.bytes:,} bytes ({_bytes(files.bytes)}){dtypes}"
+        yield from _row("size", size)
+    yield from _row("names", files.layout)
+    if files.numbers not in {None, about.parameters.total}:
+        yield from _row(
+            "note",
+            f"the files hold {files.numbers:,} numbers, "
+            f"config.json asks for {about.parameters.total:,}",
+        )
+
+
+def _row(label: str, text: str) -> list[str]:
+    """Write a label and what belongs to it, wrapped beside it."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"  {label:{LABEL}} ",
+        subsequent_indent=" " * (LABEL + 3),
+    )
+
+
+def _prompt_lines(prompts: Sequence[Prompt]) -> Iterable[str]:
+    """Write the prompts, each with what comes of it."""
+    wide = max(len(p.prompt) for p in prompts)
+    for p in prompts:
+        yield from textwrap.wrap(
+            p.answer,
+            WIDTH,
+            initial_indent=f"{p.prompt:{wide}}  ",
+            subsequent_indent=" " * (wide + 2),
+            break_on_hyphens=False,
+        )
+
+
+def _object(
+    about: Description,
+    prompts: Sequence[Prompt],
+    tokens: int,
+    bills: dict[str, Bill],
+) -> dict[str, Any]:
+    """Write all of it as one object."""
+    fields = dataclasses.asdict(about)
+    fields["parameters"]["total"] = about.parameters.total
+    text = fields["config"]["text"]
+    text["sliding_blocks"] = sorted(text["sliding_blocks"])
+    memory = {
+        dtype: dataclasses.asdict(bill) | {"total": bill.total}
+        for dtype, bill in bills.items()
+    }
+    return fields | {
+        "soft_tokens": about.config.vision.patches,
+        "memory": {"tokens": tokens, "bytes": memory},
+        "prompts": [dataclasses.asdict(p) for p in prompts],
+    }
+
+
+def _bytes(number: int) -> str:
+    """Write a number of bytes to about three digits."""
+    unit, size = next((us for us in UNITS if number >= us[1]), UNITS[-1])
+    return f"{number / size:,.{2 if number < 10 * size else 1}f} {unit}"
