@@ -6,12 +6,18 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from numpy_paligemma import answer
+from numpy_paligemma.answers.paste import paste_mask
+from numpy_paligemma.answers.segmentation import decode_masks
+from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 FOLDER = WEIGHTS / "miniature"
@@ -37,7 +43,7 @@ FLOORS = {
 }
 # in float32 two tokens may be likeliest to the last digit: 2 answers of 15,321 so far
 TIES = 1 / 2000
-SETS = ["plain", "wide", "elsewhere", "samples"]
+SETS = ["plain", "wide", "elsewhere", "samples", "plain masks", "wide masks"]
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +77,24 @@ def test_the_sample_picture_is_answered_as_it_was_then(report: dict[str, Any]) -
     then = report["sample answers"]["paper.jpg"]["answers"]
     for prompt, said in then.items():
         assert answer(WEIGHTS / "samples" / "paper.jpg", prompt, temperature=0) == said
+
+
+def test_the_mask_decoder_is_small_and_whole() -> None:
+    file = FOLDER / "vae-oid.npz"
+    assert file.stat().st_size < 6_000_000
+    assert load_mask_decoder(file).codebook.shape == (128, 512)
+
+
+def test_segment_finds_the_red_paper_and_not_its_box() -> None:
+    picture = WEIGHTS / "samples" / "paper.jpg"
+    said = answer(picture, "segment red circle", temperature=0)
+    assert re.fullmatch(r"(<loc\d{4}>){4}(<seg\d{3}>){16} red circle", said)
+    top, left, bottom, right, *codes = map(int, re.findall(r"\d+", said))
+    w = load_mask_decoder(FOLDER / "vae-oid.npz")
+    with Image.open(picture) as image:
+        r, g, b = np.asarray(image, float).transpose(2, 0, 1)
+        scale = np.array([image.width, image.height] * 2) / 1023
+        box = tuple(np.array([left, top, right, bottom]) * scale)
+        inside = paste_mask(decode_masks(np.array([codes]), w)[0], box, image.size)
+    red = (r > 120) & (g < 0.5 * r) & (b < 0.5 * r)
+    assert (red & inside).sum() / (red | inside).sum() > 0.9

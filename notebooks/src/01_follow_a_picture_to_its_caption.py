@@ -541,6 +541,8 @@ from dataclasses import fields
 
 def parameters(part):
     """Count the learned numbers in a weight, or in anything that holds weights."""
+    if part is None:  # what only PaliGemma 2 has
+        return 0
     if isinstance(part, np.ndarray):
         return part.size
     if not isinstance(part, tuple):

@@ -1,7 +1,8 @@
 """Make the miniature from nothing: ``python -m weights.training``.
 
-Draws the pictures, trains the vocabulary and the four phases, and writes
-`weights/miniature`. Interrupted, the same command goes on where it was.
+Draws the pictures, trains the vocabulary, the mask VQ-VAE and the six phases, and
+writes `weights/miniature`. Interrupted, the same command goes on where it was. With
+``--from FOLDER`` the last two phases alone go on from a finished folder.
 """
 
 import argparse
@@ -13,8 +14,17 @@ from torch.multiprocessing.spawn import spawn
 from . import phases, schedule, tokenizer
 from .data import make_data
 from .export import export
+from .mask_training import train_masks
+from .vqvae import load_vqvae, write_codes
 
 HERE = Path(__file__).parent
+PLAN = (
+    schedule.LOOK,
+    schedule.PACK,
+    schedule.EXACT,
+    schedule.BOXES,
+)
+WITH_MASKS = (schedule.MASKS, schedule.POLISH)
 
 
 def main() -> None:
@@ -22,18 +32,28 @@ def main() -> None:
     args = parse()
     runs: Path = args.runs
     runs.mkdir(parents=True, exist_ok=True)
+    prepare(args, runs)
+    if args.start:
+        start = "given"
+        phases.given(args.start, runs, start, args.seed)
+    else:
+        train(args, PLAN, args.minutes[:4], "")
+        start = phases.better(runs, ("pack", "exact", "boxes"))
+    last = train(args, WITH_MASKS, args.minutes[4:], start)
+    export(runs / f"{last}.pt", runs / "tokenizer.model", args.to)
+
+
+def prepare(args: argparse.Namespace, runs: Path) -> None:
+    """Draw pictures, train vocabulary and mask VQ-VAE, and encode the masks."""
     make_data(runs / "validation", 1024, args.seed + 1, args.processes)
     make_data(runs / "data", args.pictures, args.seed, args.processes)
     if not (runs / "tokenizer.model").exists():
         (runs / "tokenizer.model").write_bytes(tokenizer.train())
-    start = ""
-    plan = (schedule.LOOK, schedule.PACK, schedule.EXACT, schedule.BOXES)
-    for phase, minutes in zip(plan, args.minutes, strict=True):
-        timed = replace(phase, seconds=60 * minutes)
-        train(args.processes, runs, timed, start, args.seed)
-        start = phase.name
-    best = phases.better(runs, ("pack", "exact", "boxes"))
-    export(runs / f"{best}.pt", runs / "tokenizer.model", args.to)
+    if not (runs / "vae.pt").exists():
+        train_masks(runs / "vae.pt", 60 * args.mask_minutes, args.seed)
+    vae = load_vqvae(runs / "vae.pt")
+    for store in ("validation", "data"):
+        write_codes(runs / store, vae)
 
 
 def parse() -> argparse.Namespace:
@@ -47,22 +67,35 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        nargs=4,
-        default=(18, 72, 9, 15),
-        help="of looking, of packed, exact and boxes training",
+        nargs=6,
+        default=(18, 72, 9, 15, 64, 12),
+        help="of looking, of packed, exact, boxes and masks training, and polish",
+    )
+    parser.add_argument("--mask-minutes", type=float, default=5, help="of the VQ-VAE")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        help="finished folder: the last two phases only",
     )
     return parser.parse_args()
 
 
 def train(
-    processes: int, runs: Path, phase: schedule.Phase, start: str, seed: int
-) -> None:
-    """Run a phase, unless it is done."""
-    if (runs / f"{phase.name}.done").exists():
-        return
-    (runs / f"meeting-{phase.name}").unlink(missing_ok=True)
-    args = (processes, runs, phase, start, seed)
-    spawn(phases.learn, args, nprocs=processes)  # type: ignore[no-untyped-call]
+    args: argparse.Namespace,
+    plan: tuple[schedule.Phase, ...],
+    minutes: list[float],
+    start: str,
+) -> str:
+    """Run phases one after another, but those that are done; name the last."""
+    for phase, some in zip(plan, minutes, strict=True):
+        if not (args.runs / f"{phase.name}.done").exists():
+            (args.runs / f"meeting-{phase.name}").unlink(missing_ok=True)
+            timed = replace(phase, seconds=60 * some)
+            task = (args.processes, args.runs, timed, start, args.seed)
+            spawn(phases.learn, task, nprocs=args.processes)  # type: ignore[no-untyped-call]
+        start = phase.name
+    return start
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from .labels import NO_DIGIT
-from .painting import draw_scene
+from .painting import MASK, draw_scene
 from .scenes import GRID, MOST, SIZE
 from .truth import Fact
 
@@ -20,6 +20,8 @@ FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     "digits": ((3,), np.int8),  # of the number, NO_DIGIT where there is none
     "owner": ((GRID * GRID,), np.int8),
     "digit": ((GRID * GRID,), np.int8),
+    "mask": ((MOST, MASK * MASK // 8), np.uint8),  # each in its own box, packed bits
+    "codes": ((MOST, 16), np.uint8),  # the mask's code words; see `vqvae.py`
 }
 Store = dict[str, np.ndarray]
 
@@ -57,6 +59,7 @@ def draw_span(folder: Path, seed: int, span: np.ndarray) -> None:
         store["digits"][i, : len(digits)] = [int(digit) for digit in digits]
         store["owner"][i] = scene.owner
         store["digit"][i] = scene.digit
+        store["mask"][i, :here] = np.packbits(scene.masks.reshape(here, -1), axis=1)
 
 
 def open_data(folder: Path, mode: Literal["r", "r+"] = "r") -> Store:
@@ -68,6 +71,7 @@ def facts_about(store: Store, i: int) -> tuple[list[Fact], str]:
     """Return a stored picture's objects and its number's digits."""
     kinds = [kind for kind in store["kind"][i].tolist() if kind >= 0]
     colours, boxes = store["colour"][i].tolist(), store["box"][i].tolist()
-    looks = zip(kinds, colours, boxes, strict=False)
+    codes = [tuple(some) for some in store["codes"][i].tolist()]
+    looks = zip(kinds, colours, boxes, codes, strict=False)
     digits = [str(digit) for digit in store["digits"][i].tolist() if digit < NO_DIGIT]
     return [Fact(*look) for look in looks], "".join(digits)

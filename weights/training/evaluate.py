@@ -1,7 +1,8 @@
 """Measure a finished folder through numpy_paligemma's own line, greedily.
 
 ``python -m weights.training.evaluate FOLDER`` asks about 500 plain, 500 wide and 200
-pictures by other hands, and the ten samples, and writes `evaluation.json` into the
+pictures by other hands, and the ten samples; for masks about 300 plain and 300 wide
+pictures more, if the folder has a mask decoder. It writes `evaluation.json` into the
 folder, with the hash of the weights that it measured. With `--transformers` the same is
 asked of transformers' class on the same files, and the share of equal answers noted.
 """
@@ -9,91 +10,24 @@ asked of transformers' class on the same files, and the share of equal answers n
 import argparse
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from numpy_paligemma import load_hf_model
+from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
+from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
-from .elsewhere import draw_elsewhere
 from .grading import figures, right
-from .painting import draw_scene
-from .questions import MIXES, Asker, ask_detect, ask_foreign_caption
-from .truth import BINS, Fact, Question
+from .items import SETS, Item, items_of, samples
+from .mask_grading import mask_figures
 
-SAMPLES = Path(__file__).parents[1] / "samples"
-BATCH, LONGEST = 32, 64
-SEVERAL: dict[Asker, int] = {ask_detect: 3, ask_foreign_caption: 4}
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to ask of one picture."""
-
-    image: Image.Image
-    question: Question
-
-
-def items_about(
-    rng: random.Random, image: Image.Image, facts: list[Fact], digits: str
-) -> list[Item]:
-    """Ask a picture everything once or several times, no prompt twice."""
-    asked: dict[str, Item] = {}
-    for asker in MIXES["everything"]:
-        for _ in range(SEVERAL.get(asker, 1)):
-            question = asker(rng, facts, digits)
-            if question is not None:
-                asked[question.prompt] = Item(image, question)
-    return list(asked.values())
-
-
-def generated(pictures: int, seed: int, wide_share: float) -> list[Item]:
-    """Ask about fresh pictures of the training generator, with seeds of their own."""
-    rng, items = random.Random(seed), []
-    for i in range(pictures):
-        scene = draw_scene(np.random.default_rng((seed, i)), wide_share)
-        looks = zip(scene.things, scene.boxes, strict=True)
-        facts = [Fact(thing.kind, thing.colour, box) for thing, box in looks]
-        digits = "".join(thing.digits for thing in scene.things)
-        items += items_about(rng, Image.fromarray(scene.picture), facts, digits)
-    return items
-
-
-def drawn_elsewhere(pictures: int, seed: int) -> list[Item]:
-    """Ask about pictures drawn by other code."""
-    rng = random.Random(seed)
-    pages = (draw_elsewhere(rng) for _ in range(pictures))
-    return [item for page in pages for item in items_about(rng, *page)]
-
-
-def samples() -> Iterator[tuple[str, Item]]:
-    """Ask the sample pictures what `answers.json` knows."""
-    truth = json.loads((SAMPLES / "answers.json").read_text(encoding="utf-8"))
-    for name, known in truth.items():
-        image = Image.open(SAMPLES / name)
-        for prompt, answer in known["texts"].items():
-            yield name, Item(image, Question("sample", prompt, answer))
-        for prompt, boxes in known["boxes"].items():
-            label = prompt.removeprefix("detect ")
-            answer = " ; ".join(
-                f"{tokens(box, known['size'])} {label}" for box in boxes
-            )
-            yield name, Item(image, Question("detect", prompt, answer))
-
-
-def tokens(box: list[float], size: list[int]) -> str:
-    """Write a box in a picture's pixels as location tokens."""
-    left, top, right, bottom = box
-    width, height = size
-    shares = (top / height, left / width, bottom / height, right / width)
-    return "".join(f"<loc{min(BINS - 1, int(at * BINS)):04d}>" for at in shares)
-
+BATCH, LONGEST = 128, 128
 
 Answerer = Callable[[list[Image.Image], list[str]], list[str]]
 
@@ -148,29 +82,55 @@ def ask(answer: Answerer, items: list[Item], what: str) -> list[str]:
     return said
 
 
-def evaluate(folder: Path, *, beside: bool, pictures: int) -> dict[str, Any]:
-    """Measure everything."""
-    sets = {
-        "plain": generated(pictures, 901, wide_share=0),
-        "wide": generated(pictures, 902, wide_share=1),
-        "elsewhere": drawn_elsewhere(min(200, pictures), 903),
-        "samples": [item for _, item in samples()],
-    }
-    ours = numpy_answers(folder)
-    theirs = transformers_answers(folder) if beside else None
+def answers_of(
+    folder: Path, pictures: int, beside: int, task: tuple[str, str]
+) -> list[str]:
+    """Answer one set, all of it by our line or every `beside`-th by transformers'."""
+    who, name = task
+    items = items_of(name, pictures)
+    if who == "ours":
+        return ask(numpy_answers(folder), items, name)
+    some = items[::beside]
+    return ask(transformers_answers(folder), some, f"{name}, transformers")
+
+
+def evaluate(
+    folder: Path, *, beside: int, pictures: int, processes: int
+) -> dict[str, Any]:
+    """Measure everything; ask transformers every `beside`-th question, or at 0 none."""
+    masks = (folder / MASK_DECODER).exists()
+    names = [name for name in SETS if masks or not name.endswith("masks")]
+    tasks = [
+        (who, name) for who in ("ours", "theirs")[: 1 + (beside > 0)] for name in names
+    ]
+    answer = partial(answers_of, folder, pictures, beside)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        said = dict(zip(tasks, pool.map(answer, tasks, chunksize=1), strict=True))
     weights = (folder / "model.safetensors").read_bytes()
     report: dict[str, Any] = {"sha256": hashlib.sha256(weights).hexdigest()}
-    for name, items in sets.items():
-        said = ask(ours, items, name)
-        report[name] = figures([item.question for item in items], said)
-        if name == "samples":
-            report["sample answers"] = sample_answers(said)
-        if theirs is not None:
-            pairs = zip(said, ask(theirs, items, f"{name}, transformers"), strict=True)
-            equal = sum(a == b for a, b in pairs)
-            report[name]["equal to transformers"] = {"share": equal / len(said)}
-            report[name]["equal to transformers"]["of"] = len(said)
+    for name in names:
+        ours = said["ours", name]
+        report[name] = measured(folder, name, items_of(name, pictures), ours)
+        if beside:
+            pairs = zip(ours[::beside], said["theirs", name], strict=True)
+            equal = [a == b for a, b in pairs]
+            share = {"share": sum(equal) / len(equal), "of": len(equal)}
+            report[name]["equal to transformers"] = share
+    report["sample answers"] = sample_answers(said["ours", "samples"])
     return report
+
+
+def measured(
+    folder: Path, name: str, items: list[Item], said: list[str]
+) -> dict[str, dict[str, float]]:
+    """Judge the answers about one set of pictures."""
+    questions = [item.question for item in items]
+    if not name.endswith("masks"):
+        return figures(questions, said)
+    painted = [item.painted for item in items]
+    return mask_figures(
+        questions, said, painted, load_mask_decoder(folder / MASK_DECODER)
+    )
 
 
 def sample_answers(said: list[str]) -> dict[str, Any]:
@@ -187,10 +147,24 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser("weights.training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--transformers", action="store_true", help="compare answers")
+    parser.add_argument(
+        "--transformers",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="compare every N-th answer, or every one",
+    )
     parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    report = evaluate(args.folder, beside=args.transformers, pictures=args.pictures)
+    report = evaluate(
+        args.folder,
+        beside=args.transformers,
+        pictures=args.pictures,
+        processes=args.processes,
+    )
     text = json.dumps(report, indent=1, ensure_ascii=False)
     (args.folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     print(text)

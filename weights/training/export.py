@@ -8,16 +8,19 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
+from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
+
 from .layers import Sizes
 from .learner import Learner
 from .optimiser import Optimiser
 from .scenes import GRID, PATCH, SIZE
 from .tokenizer import BOS, EOS, IMAGE_ID, PAD
 from .tokenizer_files import tokenizer_config, tokenizer_json
+from .vqvae import export_decoder, load_vqvae
 
 
 def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
-    """Write weights, configuration and tokenizer."""
+    """Write weights, mask decoder, configuration and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(tokenizer.read_bytes())
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
@@ -36,11 +39,13 @@ def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
         file = folder / "model.safetensors"
         save_file(weights(checkpoint), file, {"format": "pt"})
         file.chmod(0o644)
+        export_decoder(load_vqvae(checkpoint.parent / "vae.pt"), folder / MASK_DECODER)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Return the averaged weights of a checkpoint in bfloat16, heads left out."""
-    learner = Learner(Sizes())
+    vae = load_vqvae(checkpoint.parent / "vae.pt")
+    learner = Learner(Sizes(), vae.codebook)
     Optimiser(learner).values.copy_(torch.load(checkpoint)["average"])
     state = learner.model.state_dict()
     return {name: p.to(torch.bfloat16).contiguous() for name, p in state.items()}

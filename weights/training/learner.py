@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .code_words import segment_rows, shared_targets
 from .colours import COLOURS
 from .labels import NO_DIGIT
 from .layers import Sizes
@@ -12,7 +13,7 @@ from .packing import Batch
 from .places import CODE, codes, location_rows, soft_targets
 from .scenes import GRID, MOST, SIZE
 from .shapes import KINDS, NUMBER
-from .tokenizer import PIECES
+from .tokenizer import IMAGE_ID, PIECES
 from .truth import BINS
 
 # linear heads on every patch, and on the patches' mean: name, outputs
@@ -24,6 +25,7 @@ HEADS = {
     "digits": 3 * (NO_DIGIT + 1),
     "box": 4,
     "code": 4 * CODE,
+    "mask": 64,  # of 8 × 8 cells, in the object's box
 }
 POOLED = {"count": MOST + 1, "total": MOST + 1}
 WEIGHTS = {
@@ -34,28 +36,36 @@ WEIGHTS = {
     "digits": 1.0,
     "box": 8.0,
     "code": 2.0,
+    "mask": 2.0,
     "count": 0.5,
     "total": 0.5,
 }
-PLACE_WEIGHT = 0.7  # of a location token's loss against a word's
+# of a token's loss, by what it is
+TOKEN_WEIGHTS = {"word": 1.0, "place": 0.7, "code": 0.4}
 QUIET = ("out_proj", "fc2", "o_proj", "down_proj")  # write into the residual stream
 
 
 class Learner(nn.Module):
-    """The model with the heads that are thrown away at the end."""
+    """The model with the heads that are thrown away at the end.
+
+    `codebook`, (128, 512), is the mask VQ-VAE's.
+    """
 
     bells: Tensor
+    shared: Tensor
 
-    def __init__(self, c: Sizes) -> None:
+    def __init__(self, c: Sizes, codebook: Tensor) -> None:
         super().__init__()
         self.model = PaliGemma(c)
         self.heads = nn.Linear(c.width, sum(HEADS.values()))
         self.pooled = nn.Linear(c.width, sum(POOLED.values()))
         self.register_buffer("bells", soft_targets(), persistent=False)
-        self.start()
+        shared = shared_targets(codebook)
+        self.register_buffer("shared", shared, persistent=False)
+        self.start(codebook)
 
     @torch.no_grad()
-    def start(self) -> None:
+    def start(self, codebook: Tensor) -> None:
         """Set the first weights: 1/√inputs, residual writers smaller."""
         for name, p in self.named_parameters():
             if p.ndim > 1:
@@ -65,6 +75,7 @@ class Learner(nn.Module):
                 nn.init.zeros_(p)
         table = self.model.language_model.model.embed_tokens.weight
         table[PIECES : PIECES + BINS] = location_rows(self.model.c.width)
+        table[PIECES + BINS : IMAGE_ID] = segment_rows(codebook, self.model.c.width)
         nn.init.normal_(
             self.model.vision_tower.vision_model.embeddings.position_embedding.weight,
             std=0.5,
@@ -97,12 +108,14 @@ class Learner(nn.Module):
         losses["digits"] = mean(digits.mean(-1), on_number)
         losses["box"] = mean((out["box"] - truth["box"] / SIZE).abs().sum(-1), on)
         losses["code"] = mean((out["code"] - code).square().mean(-1), on)
+        errors = (out["mask"] - truth["mask"]).square().mean(-1)
+        losses["mask"] = mean(errors, on - on_number)
         for name in POOLED:
             losses[name] = cross_entropy(out[name], truth[name]).mean()
         return torch.stack([WEIGHTS[name] * x for name, x in losses.items()]).sum()
 
     def answer_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        """Average the loss over words and, softly, places.
+        """Average the loss over words and, softly, places and codes.
 
         `features` are repeated where a picture has several rows of text.
         """
@@ -110,15 +123,23 @@ class Learner(nn.Module):
         features = features.repeat_interleave(rows // len(features), 0)
         args = (batch["ids"], batch["position"], batch["hidden"])
         states = self.model.read(features, *args).flatten(0, 1)  # (B·T, D)
-        target = batch["target"].flatten().clamp(0)  # -1 only where the weight is 0
-        words, places = batch["word_at"], batch["place_at"]
-        word = cross_entropy(self.model.logits(states[words]), target[words])
-        scores = self.model.logits(states[places]).log_softmax(-1)
-        bells = self.bells[(target[places] - PIECES).clamp(0)]
-        place = -(bells * scores[:, PIECES : PIECES + BINS]).sum(-1)
-        word_weight, place_weight = batch["word_weight"], batch["place_weight"]
-        total = (word * word_weight).sum() + PLACE_WEIGHT * (place * place_weight).sum()
-        return total / (word_weight.sum() + place_weight.sum())
+        target = batch["target"].flatten()
+        total, count = states.new_zeros(()), states.new_zeros(())
+        for name, token_weight in TOKEN_WEIGHTS.items():
+            at, weight = batch[f"{name}_at"], batch[f"{name}_weight"] * token_weight
+            scores = self.model.logits(states[at])
+            total = total + (self.token_loss(name, scores, target[at]) * weight).sum()
+            count = count + weight.sum()
+        return total / count
+
+    def token_loss(self, name: str, scores: Tensor, target: Tensor) -> Tensor:
+        """Compare one kind of token with its target: (n, rows), (n,) -> (n,)."""
+        if name == "word":
+            return cross_entropy(scores, target.clamp(0))  # -1 where the weight is 0
+        place = name == "place"
+        table, first = (self.bells, PIECES) if place else (self.shared, PIECES + BINS)
+        wanted = table[(target - first).clamp(0)]
+        return -(wanted * scores.log_softmax(-1)[:, first : first + len(table)]).sum(-1)
 
 
 def labels(batch: Batch) -> dict[str, Tensor]:
@@ -139,6 +160,7 @@ def labels(batch: Batch) -> dict[str, Tensor]:
         "digit": batch["digit"].long(),
         "digits": numbers,
         "box": batch["box"].gather(1, rank[..., None].expand(-1, -1, 4)),
+        "mask": batch["mask"].gather(1, rank[..., None].expand(-1, -1, 64)),
         "count": ((kinds >= 0) & (kinds != NUMBER)).sum(-1),
         "total": (kinds >= 0).sum(-1),
     }

@@ -14,11 +14,12 @@ from torch import Tensor
 from .data import Store, facts_about
 from .questions import questions_about
 from .scenes import GRID
-from .tokenizer import BOS, EOS, PIECES, Vocabulary
-from .truth import Question
+from .tokenizer import BOS, EOS, IMAGE_ID, PIECES, Vocabulary
+from .truth import BINS, Question
+from .vqvae import unpack
 
 NEWLINE = 4
-WORDS, PLACES = 40, 30  # targets a row, on average, that there is room for
+ROOM = {"word": 40, "place": 30, "code": 26}  # targets a row, on average
 
 Batch = dict[str, Tensor]
 
@@ -39,8 +40,15 @@ class Reader:
         return np.sort(rng.choice(len(self.store["kind"]), size, replace=False))
 
     def pictures(self, rows: np.ndarray) -> Batch:
-        """Load pictures and the labels for the vision tower's heads."""
-        return {name: torch.from_numpy(self.store[name][rows]) for name in self.store}
+        """Load pictures and the labels for the vision tower's heads.
+
+        `mask` becomes 8 × 8 cells from -1, outside, to 1: (B, objects, 64).
+        """
+        batch = {name: torch.from_numpy(self.store[name][rows]) for name in self.store}
+        bits = self.store["mask"][rows]
+        masks = unpack(bits.reshape(-1, bits.shape[-1])).view(*bits.shape[:2], 64, 64)
+        cells = masks.unflatten(3, (8, 8)).unflatten(2, (8, 8)).mean((3, 5))
+        return batch | {"mask": cells.flatten(2)}
 
     def texts(self, rows: np.ndarray, number: int, length: int, each: int) -> Batch:
         """Draw questions: all that fit in a row if `each` is 0, else so many rows."""
@@ -93,19 +101,18 @@ def pack(texts: list[list[Question]], vocabulary: Vocabulary, length: int) -> Ba
 
 
 def targets(target: Tensor) -> Batch:
-    """Gather words and places into lists of fixed length, which the compiler likes.
+    """Gather words, places and codes into lists of fixed length: for the compiler.
 
-    `word_at` and `place_at` index the flattened (B·T) positions; a missing entry has
-    the weight 0, and the few beyond the fixed length are left out.
+    `word_at`, `place_at` and `code_at` index the flattened (B·T) positions; a missing
+    entry has the weight 0, and the few beyond the fixed length are left out.
     """
     flat, rows = target.flatten(), len(target)
-    place = (flat >= PIECES) & (flat < PIECES + 1024)
+    place = (flat >= PIECES) & (flat < PIECES + BINS)
+    code = (flat >= PIECES + BINS) & (flat < IMAGE_ID)
+    chosen = {"word": (flat >= 0) & ~place & ~code, "place": place, "code": code}
     out = {}
-    for name, chosen, room in (
-        ("word", (flat >= 0) & ~place, WORDS),
-        ("place", place, PLACES),
-    ):
-        at = chosen.nonzero().flatten()[: rows * room]
+    for name, room in ROOM.items():
+        at = chosen[name].nonzero().flatten()[: rows * room]
         missing = rows * room - len(at)
         out[f"{name}_at"] = torch.nn.functional.pad(at, (0, missing))
         out[f"{name}_weight"] = (torch.arange(rows * room) < len(at)).float()

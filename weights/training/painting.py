@@ -11,7 +11,6 @@ from .scenes import (
     APART,
     GAP,
     GRID,
-    MOST,
     PATCH,
     PLAIN,
     SIZE,
@@ -33,6 +32,7 @@ from .shapes import (
 )
 
 WIDE_SHARE = 0.7
+MASK = 64  # side of a mask
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Scene:
     boxes: list[Box]
     owner: np.ndarray  # (64,) int8: the object on a patch, NOBODY or NO_MATTER
     digit: np.ndarray  # (64,) int8: the digit on a patch or NO_DIGIT
+    covered: np.ndarray  # (objects, 112, 112): share of each pixel that each covers
+    masks: np.ndarray  # bool (objects, 64, 64): each in its own box; none of numbers
 
 
 def draw_scene(rng: np.random.Generator, wide_share: float = WIDE_SHARE) -> Scene:
@@ -54,11 +56,10 @@ def draw_scene(rng: np.random.Generator, wide_share: float = WIDE_SHARE) -> Scen
     while not placed:
         placed = place(rng, draw_things(rng, manner, ground), ground)
     canvas = paint_ground(ground)  # (112, 112, 3) float32
-    owner_share = np.zeros((MOST, GRID * GRID), np.float32)
+    covered = np.stack([paint(canvas, thing, box, ground) for thing, box in placed])
+    cells = covered.reshape(-1, GRID, PATCH, GRID, PATCH)
     digit = np.full(GRID * GRID, NO_DIGIT, np.int8)
-    for i, (thing, box) in enumerate(placed):
-        covered = paint(canvas, thing, box, ground)
-        owner_share[i] = covered.reshape(GRID, PATCH, GRID, PATCH).mean((1, 3)).ravel()
+    for thing, box in placed:
         if thing.kind == NUMBER:
             label_digits(digit, thing, box)
     canvas += rng.standard_normal(canvas.shape, np.float32) * ground.noise
@@ -66,8 +67,10 @@ def draw_scene(rng: np.random.Generator, wide_share: float = WIDE_SHARE) -> Scen
         np.clip(canvas + 0.5, 0, 255).astype(np.uint8),
         [thing for thing, _ in placed],
         [box for _, box in placed],
-        label_patches(owner_share),
+        label_patches(cells.mean((2, 4)).reshape(-1, GRID * GRID)),
         digit,
+        covered,
+        np.stack([mask_in_box(thing, ground) for thing, _ in placed]),
     )
 
 
@@ -165,11 +168,24 @@ def distances(thing: Thing, box: Box) -> tuple[slice, slice, np.ndarray]:
     right, bottom = min(SIZE, int(box[2]) + room), min(SIZE, int(box[3]) + room)
     x = np.arange(left, right, dtype=np.float32) + 0.5 - thing.centre[0]
     y = np.arange(top, bottom, dtype=np.float32) + 0.5 - thing.centre[1]
+    return slice(top, bottom), slice(left, right), distance_to(thing, x, y)
+
+
+def distance_to(thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Measure the signed distance to a shape around the origin: (height, width)."""
     if KINDS[thing.kind] == "circle":
-        distance = distance_to_ellipse(thing.diameter, thing.stretch, x, y)
-    else:
-        distance = distance_to_polygon(corners_of(thing), x, y)
-    return slice(top, bottom), slice(left, right), distance
+        return distance_to_ellipse(thing.diameter, thing.stretch, x, y)
+    return distance_to_polygon(corners_of(thing), x, y)
+
+
+def mask_in_box(thing: Thing, ground: Ground) -> np.ndarray:
+    """Stretch a shape's inside, its outline included, to 64 × 64; empty for a number."""
+    if thing.kind == NUMBER:
+        return np.zeros((MASK, MASK), bool)
+    left, top, right, bottom = extent(thing, ground)
+    steps = (np.arange(MASK, dtype=np.float32) + 0.5) / MASK
+    x, y = left + steps * (right - left), top + steps * (bottom - top)
+    return distance_to(thing, x, y) < ground.outline / 2
 
 
 def cast_shadow(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from .data import open_data
 from .layers import Sizes
@@ -13,10 +14,12 @@ from .learner import Learner
 from .optimiser import Optimiser
 from .packing import Batch, Reader, visibility
 from .schedule import Clock, Phase, rate_share
-from .tokenizer import Vocabulary
+from .tokenizer import IMAGE_ID, PIECES, Vocabulary
+from .truth import BINS
 from .validation import validate
+from .vqvae import VQVAE, load_vqvae
 
-SAVE_EVERY, VALIDATE_EVERY = 60.0, 240.0  # seconds
+SAVE_EVERY, VALIDATE_EVERY = 60.0, 480.0  # seconds
 
 
 def learn(
@@ -27,7 +30,7 @@ def learn(
     Parameters
     ----------
     runs : Path
-        Holds the data, the vocabulary and every phase's checkpoint.
+        Holds the data, the vocabulary, the mask VQ-VAE and the checkpoints.
     start : str
         The phase whose averaged weights are the first, or nothing.
     """
@@ -36,13 +39,14 @@ def learn(
         meeting = f"file://{runs.resolve()}/meeting-{phase.name}"
         dist.init_process_group("gloo", meeting, rank=process, world_size=processes)
     torch.manual_seed(seed)
-    learner = Learner(Sizes())
+    vae = load_vqvae(runs / "vae.pt")
+    learner = Learner(Sizes(), vae.codebook)
     optimiser = Optimiser(learner)
     elapsed = restore(optimiser, runs, phase, start)
     vocabulary = Vocabulary(runs / "tokenizer.model")
     store = open_data(runs / "data")
     reader = Reader(store, vocabulary, seed, process, phase.mix)
-    run(learner, optimiser, reader, phase, Clock(elapsed), runs, processes)
+    run(learner, optimiser, reader, phase, Clock(elapsed), runs, processes, vae)
 
 
 def restore(optimiser: Optimiser, runs: Path, phase: Phase, start: str) -> float:
@@ -59,6 +63,23 @@ def restore(optimiser: Optimiser, runs: Path, phase: Phase, start: str) -> float
     return 0.0
 
 
+def given(folder: Path, runs: Path, name: str, seed: int) -> None:
+    """Make a finished folder's weights a start; segment tokens and heads are new."""
+    if (runs / f"{name}.pt").exists():
+        return
+    torch.manual_seed(seed)
+    learner = Learner(Sizes(), load_vqvae(runs / "vae.pt").codebook)
+    for head in (learner.heads, learner.pooled):  # shall not push the tower at once
+        nn.init.zeros_(head.weight)
+    optimiser = Optimiser(learner)
+    state = load_file(folder / "model.safetensors")
+    table = "language_model.model.embed_tokens.weight"
+    segments = slice(PIECES + BINS, IMAGE_ID)
+    state[table][segments] = learner.model.state_dict()[table][segments]
+    learner.model.load_state_dict(state)  # converts to float32 in place
+    torch.save({"average": optimiser.values}, runs / f"{name}.pt")
+
+
 def run(
     learner: Learner,
     optimiser: Optimiser,
@@ -67,6 +88,7 @@ def run(
     clock: Clock,
     runs: Path,
     processes: int,
+    vae: VQVAE,
 ) -> None:
     """Step until the time is up; save, validate and tell now and then."""
     leader = reader.process == 0
@@ -77,13 +99,13 @@ def run(
         batch = draw_batch(reader, phase, optimiser.steps, processes)
         value, seconds = advance(step(learner, batch, phase), optimiser, phase, clock)
         if leader and (seconds - told > VALIDATE_EVERY or optimiser.steps == 20):
-            tell(learner, optimiser, reader, phase, runs, seconds, value)
+            tell(learner, optimiser, reader, phase, runs, seconds, value, vae)
             told = seconds
         if leader and seconds - saved > SAVE_EVERY:
             save(optimiser, runs, phase, seconds)
             saved = seconds
     if leader:
-        tell(learner, optimiser, reader, phase, runs, seconds, value)
+        tell(learner, optimiser, reader, phase, runs, seconds, value, vae)
         save(optimiser, runs, phase, seconds)
         (runs / f"{phase.name}.done").touch()
 
@@ -134,12 +156,14 @@ def tell(
     runs: Path,
     seconds: float,
     value: float,
+    vae: VQVAE,
 ) -> None:
     """Validate the averaged weights and write a line to the log."""
     values = optimiser.values.clone()
     optimiser.values.copy_(optimiser.average)
-    held_out = Reader(open_data(runs / "validation"), reader.vocabulary, 0, 0)
-    figures = validate(learner, held_out, look_only=phase.length == 0)
+    store = open_data(runs / "validation")
+    held_out = Reader(store, reader.vocabulary, 0, 0, phase.mix)
+    figures = validate(learner, held_out, vae if phase.length else None)
     optimiser.values.copy_(values)
     measured = "  ".join(f"{name} {figure:.3f}" for name, figure in figures.items())
     line = f"{phase.name} {seconds:5.0f} s  step {optimiser.steps:5d}"
@@ -151,14 +175,15 @@ def tell(
 
 def better(runs: Path, names: tuple[str, ...]) -> str:
     """Return the phase whose averaged weights answer held-out questions best."""
-    learner = Learner(Sizes())
+    vae = load_vqvae(runs / "vae.pt")
+    learner = Learner(Sizes(), vae.codebook)
     optimiser = Optimiser(learner)
     vocabulary = Vocabulary(runs / "tokenizer.model")
     held_out = Reader(open_data(runs / "validation"), vocabulary, 0, 1)
     scores = {}
     for name in names:
         optimiser.values.copy_(torch.load(runs / f"{name}.pt")["average"])
-        figures = validate(learner, held_out, look_only=False, pictures=512)
+        figures = validate(learner, held_out, vae, pictures=512)
         scores[name] = sum(figures.values()) / len(figures)
         print(name, *(f"{task} {figure:.4f} " for task, figure in figures.items()))
     return max(names, key=lambda name: scores[name])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from .colours import COLOURS
 from .shapes import KINDS, NUMBER
-from .truth import Fact, Look, Question, caption, detect, label
+from .truth import Fact, Look, Question, caption, detect, label, segment
 from .words import name
 
 Asker = Callable[[random.Random, list[Fact], str], Question | None]
@@ -58,6 +58,25 @@ def ask_detect_two(rng: random.Random, facts: list[Fact], _: str) -> Question | 
         return None
     prompt = f"detect {label(looks[0])} ; {label(looks[1])}"
     return Question("detect two", prompt, detect(facts, looks))
+
+
+def ask_segment(rng: random.Random, facts: list[Fact], _: str) -> Question | None:
+    """`segment red circle`: mostly where one is there; never a number."""
+    return ask_masks(rng, facts, any_look(rng, facts, absent=0.12))
+
+
+def ask_segment_kind(rng: random.Random, facts: list[Fact], _: str) -> Question | None:
+    """`segment star`: of any colour."""
+    return ask_masks(rng, facts, (None, any_look(rng, facts, absent=0.08)[1]))
+
+
+def ask_masks(rng: random.Random, facts: list[Fact], look: Look) -> Question | None:
+    """Ask for masks; twenty tokens an object, so seldom for several."""
+    alike = sum(f.kind == look[1] and look[0] in {None, f.colour} for f in facts)
+    if look[1] == NUMBER or (alike > 1 and rng.random() > 1 / alike):
+        return None
+    task = "segment kind" if look[0] is None else "segment"
+    return Question(task, f"segment {label(look)}", segment(facts, look))
 
 
 def only(facts: list[Fact], kind: int) -> Fact | None:
@@ -139,6 +158,22 @@ MIXES: dict[str, dict[Asker, float]] = {
         ask_detect_two: 0.4,
         ask_neighbour: 0.5,
         ask_count_colour: 0.4,
+    },
+    "masks too": {
+        ask_caption: 0.6,
+        ask_text: 1,
+        ask_count: 0.3,
+        ask_detect: 2.2,
+        ask_colour: 0.4,
+        ask_count_kind: 0.4,
+        ask_whether: 0.4,
+        ask_foreign_caption: 0.3,
+        ask_detect_kind: 0.3,
+        ask_detect_two: 0.3,
+        ask_neighbour: 0.4,
+        ask_count_colour: 0.3,
+        ask_segment: 2.2,
+        ask_segment_kind: 0.3,
     },
     "mostly boxes": {
         ask_caption: 0.7,

@@ -25,7 +25,7 @@ IMAGE_ID = PIECES + len(LOCATIONS) + len(SEGMENTS)
 ROWS = (IMAGE_ID // 64 + 1) * 64  # of the embedding
 PAD, EOS, BOS = 0, 1, 2
 SIDES = ("left", "right")
-LOCATION_SPLIT = re.compile(r"(<loc\d{4}>)")
+PLACED_SPLIT = re.compile(r"(<loc\d{4}>|<seg\d{3}>)")
 
 
 def training_lines() -> list[str]:
@@ -101,6 +101,6 @@ class Vocabulary:
         self.decode = pieces.decode
 
     def encode(self, text: str) -> list[int]:
-        """Encode as sentencepiece does: location tokens cut a text into stretches."""
-        stretches = LOCATION_SPLIT.split(text)
+        """Encode as sentencepiece does: location and segment tokens cut a text."""
+        stretches = PLACED_SPLIT.split(text)
         return [i for stretch in stretches for i in self.encode_stretch(stretch)]

@@ -17,6 +17,7 @@ class Fact:
     kind: int
     colour: int
     box: Box
+    codes: tuple[int, ...] = ()  # sixteen for the mask, see `vqvae.py`
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,26 @@ def label(look: Look) -> str:
     return KINDS[kind] if colour is None else f"{COLOURS[colour]} {KINDS[kind]}"
 
 
+def mask_tokens(codes: tuple[int, ...]) -> str:
+    """Write a mask's code words as sixteen tokens, row by row of a 4 × 4 grid."""
+    return "".join(f"<seg{code:03d}>" for code in codes)
+
+
 def detect(facts: list[Fact], looks: list[Look]) -> str:
     """Answer with boxes: in the order asked, then from left to right."""
     found = [
         f"{box_tokens(fact.box)} {label(look)}"
         for look in looks
+        for fact in facts
+        if fact.kind == look[1] and look[0] in {None, fact.colour}
+    ]
+    return " ; ".join(found)
+
+
+def segment(facts: list[Fact], look: Look) -> str:
+    """Answer with a box and a mask for each object, from left to right."""
+    found = [
+        f"{box_tokens(fact.box)}{mask_tokens(fact.codes)} {label(look)}"
         for fact in facts
         if fact.kind == look[1] and look[0] in {None, fact.colour}
     ]

@@ -1,7 +1,8 @@
 """Figures on held-out pictures while training goes on.
 
 An answer counts as right if every token is the likeliest one after the true ones
-before it: then greedy decoding gives the same text. Boxes are compared by IoU.
+before it: then greedy decoding gives the same text. Boxes are compared by IoU, and so
+are masks, each in its own box.
 """
 
 from collections import defaultdict
@@ -14,34 +15,35 @@ from .grading import overlap_share
 from .learner import Learner, labels, mean
 from .packing import Reader, pack, visibility
 from .scenes import SIZE
-from .tokenizer import PIECES
+from .tokenizer import IMAGE_ID, PIECES
 from .truth import BINS, Question
+from .vqvae import CELLS, VQVAE, mask_overlap
 
-PICTURES, LENGTH = 96, 64
+PICTURES, LENGTH = 64, 120
 
 
 def validate(
-    learner: Learner, reader: Reader, *, look_only: bool, pictures: int = PICTURES
+    learner: Learner, reader: Reader, vae: VQVAE | None, pictures: int = PICTURES
 ) -> dict[str, float]:
-    """Measure the heads, or the answers under PaliGemma's own mask."""
+    """Measure the answers under PaliGemma's own mask, or without `vae` the heads."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return measure(learner, reader, reader.rows(0, pictures), look_only=look_only)
+        return measure(learner, reader, reader.rows(0, pictures), vae)
 
 
 def measure(
-    learner: Learner, reader: Reader, rows: np.ndarray, *, look_only: bool
+    learner: Learner, reader: Reader, rows: np.ndarray, vae: VQVAE | None
 ) -> dict[str, float]:
     """Ask everything of some pictures."""
     batch = reader.pictures(rows)
     features = learner.model.see(batch["picture"])
-    if look_only:
+    if vae is None:
         return heads_right(learner, features, batch)
     texts: list[list[Question]] = []
     owners: list[int] = []
     for i, questions in enumerate(reader.questions(rows, 0)):
         texts += [[question] for question in questions]
         owners += [i] * len(questions)
-    return answers_right(learner, features[torch.tensor(owners)], texts, reader)
+    return answers_right(learner, features[torch.tensor(owners)], texts, reader, vae)
 
 
 def heads_right(
@@ -63,7 +65,11 @@ def heads_right(
 
 
 def answers_right(
-    learner: Learner, features: Tensor, texts: list[list[Question]], reader: Reader
+    learner: Learner,
+    features: Tensor,
+    texts: list[list[Question]],
+    reader: Reader,
+    vae: VQVAE,
 ) -> dict[str, float]:
     """Measure the answers of each task, 256 rows at a time."""
     results: dict[str, list[float]] = defaultdict(list)
@@ -76,17 +82,29 @@ def answers_right(
         guess = learner.model.logits(learner.model.read(*args)).argmax(-1)
         for [question], target, said in zip(some, batch["target"], guess, strict=True):
             wanted = target >= 0
-            grade(results, question, target[wanted], said[wanted])
+            grade(results, question, target[wanted], said[wanted], vae)
     return {task: sum(values) / len(values) for task, values in results.items()}
 
 
 def grade(
-    results: dict[str, list[float]], question: Question, target: Tensor, said: Tensor
+    results: dict[str, list[float]],
+    question: Question,
+    target: Tensor,
+    said: Tensor,
+    vae: VQVAE,
 ) -> None:
-    """Judge one answer: of a detection its words and its boxes, each apart."""
+    """Judge one answer: its words, its boxes and its masks, each apart."""
     place = (target >= PIECES) & (target < PIECES + BINS)
-    results[question.task].append(float((target == said)[~place].all()))
-    if question.task == "detect":
+    code = (target >= PIECES + BINS) & (target < IMAGE_ID)
+    results[question.task].append(float((target == said)[~place & ~code].all()))
+    if question.task in {"detect", "segment"}:
         true, guess = target[place].view(-1, 4), said[place].view(-1, 4) - PIECES
         for a, b in zip((true - PIECES).tolist(), guess.tolist(), strict=True):
-            results["IoU"].append(overlap_share(a, b))
+            name = "IoU" if question.task == "detect" else "segment IoU"
+            results[name].append(overlap_share(a, b))
+    if len(first := target[code]):
+        words = torch.stack([first, said[code]]) - PIECES - BINS
+        drawn = vae.drawn(words.clamp(0, 127).view(2, -1, CELLS).flatten(0, 1))
+        true_masks, masks = drawn.unflatten(0, (2, -1))
+        results["mask IoU"] += mask_overlap(true_masks, masks).tolist()
+        results["codes"].append(float((first == said[code]).float().mean()))
