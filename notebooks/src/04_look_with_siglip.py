@@ -286,7 +286,8 @@ show(
 # sample pictures that come with the miniature:
 
 # %%
-files = sorted(Path("../weights/samples").glob("*.[jp][pn]g"))
+pictures = Path("../weights/samples").glob("*.[jp][pn]g")
+files = sorted(file for file in pictures if file.stem != "answer")
 many = pixel_values([load_image(file) for file in files], processor.image_settings)
 tap, looks = recorder()
 siglip_encoder(many.astype(np.float64), w, c, tap=tap)

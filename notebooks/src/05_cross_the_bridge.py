@@ -48,8 +48,8 @@ print("P =", P, "patches,  D =", D, "numbers in a vector")
 # weights, the same photo and the same prompt, in float64. We shall compare with it all the
 # way, so let us say once what "equal" means. float32 keeps seven digits, and a pass through
 # a network costs one of them; so two right answers agree to about 1e-6 of the largest number
-# in the array. The classic mistakes (but for a misplaced ε) cost about 1e-4 or more; you make
-# two of them in notebook 07. So the line is drawn at 1e-5.
+# in the array. The classic mistakes (but for a misplaced ε) cost 4e-5 or more; you make two of
+# them in notebook 07. So the line is drawn at 1e-5.
 
 
 # %%
@@ -208,7 +208,7 @@ show(
 # **Why multiply text by √D?** Because the table has two jobs that want two sizes. At the exit
 # it judges: the *logit* of a token is the product of Gemma's last vector with the token's row.
 # Gemma's last vector has numbers of size about one, that is, length √D; rows of length one or
-# two then give logits up to some tens (25 here), and rows √D times as long would give logits
+# two then give logits up to some tens (24 here), and rows √D times as long would give logits
 # in the hundreds, and no doubt could ever be expressed. At the entrance the same row becomes
 # an input, and inputs should have numbers of size one too, hence length √D. So the rows are
 # stored for the exit and scaled at the entrance.

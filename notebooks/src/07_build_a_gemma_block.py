@@ -48,7 +48,7 @@ print(c.text.kv_heads, "key-value head")
 # %% [markdown]
 # `golden` is what `transformers` computed inside its own model, in float64, from the same weights,
 # photo and prompt (`caption en`). Two right computations in float32 agree to about 1e-6 of the
-# largest number in an array, the classic mistakes (but for a misplaced ε) cost about 1e-4 or
+# largest number in an array, the classic mistakes (but for a misplaced ε) cost 4e-5 or
 # more; we ask for 1e-5, and at the end we make two such mistakes, to see them caught.
 
 

@@ -202,7 +202,7 @@ print(f"{caches[0].length} vectors went through the blocks, instead of {vectors}
 #
 # `golden` is what `transformers` computed in float64 from the same weights, photo and prompt. Two right
 # computations in float32 agree to about 1e-6 of the largest logit, the classic mistakes (but for a
-# misplaced ε) cost about 1e-4 or more; we ask for 1e-5. And its greedy answer must be ours.
+# misplaced ε) cost 4e-5 or more; we ask for 1e-5. And its greedy answer must be ours.
 
 # %%
 expected = golden["logits"][0, -1]  # (V,)

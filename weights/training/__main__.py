@@ -39,8 +39,9 @@ def main() -> None:
     else:
         train(args, PLAN, args.minutes[:4], "")
         start = phases.better(runs, ("pack", "exact", "boxes"))
-    last = train(args, WITH_MASKS, args.minutes[4:], start)
-    export(runs / f"{last}.pt", runs / "tokenizer.model", args.to)
+    train(args, WITH_MASKS, args.minutes[4:], start)
+    both = [runs / f"{phase.name}.pt" for phase in WITH_MASKS]
+    export(both, runs / "tokenizer.model", args.to)
 
 
 def prepare(args: argparse.Namespace, runs: Path) -> None:
@@ -86,8 +87,8 @@ def train(
     plan: tuple[schedule.Phase, ...],
     minutes: list[float],
     start: str,
-) -> str:
-    """Run phases one after another, but those that are done; name the last."""
+) -> None:
+    """Run phases one after another, but those that are done."""
     for phase, some in zip(plan, minutes, strict=True):
         if not (args.runs / f"{phase.name}.done").exists():
             (args.runs / f"meeting-{phase.name}").unlink(missing_ok=True)
@@ -95,7 +96,6 @@ def train(
             task = (args.processes, args.runs, timed, start, args.seed)
             spawn(phases.learn, task, nprocs=args.processes)  # type: ignore[no-untyped-call]
         start = phase.name
-    return start
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from .optimiser import Optimiser
 from .scenes import GRID, PATCH, SIZE
 from .tokenizer import BOS, EOS, IMAGE_ID, PAD
 from .tokenizer_files import tokenizer_config, tokenizer_json
-from .vqvae import export_decoder, load_vqvae
+from .vqvae import VQVAE, export_decoder, load_vqvae
 
 
-def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
+def export(checkpoints: list[Path], tokenizer: Path, folder: Path) -> None:
     """Write weights, mask decoder, configuration and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(tokenizer.read_bytes())
@@ -35,18 +35,18 @@ def export(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
     for name, document in documents.items():
         text = json.dumps(document, indent=2, ensure_ascii=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    if checkpoint.exists():
-        file = folder / "model.safetensors"
-        save_file(weights(checkpoint), file, {"format": "pt"})
-        file.chmod(0o644)
-        export_decoder(load_vqvae(checkpoint.parent / "vae.pt"), folder / MASK_DECODER)
+    file = folder / "model.safetensors"
+    vae = load_vqvae(checkpoints[0].parent / "vae.pt")
+    save_file(weights(checkpoints, vae), file, {"format": "pt"})
+    file.chmod(0o644)
+    export_decoder(vae, folder / MASK_DECODER)
 
 
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return the averaged weights of a checkpoint in bfloat16, heads left out."""
-    vae = load_vqvae(checkpoint.parent / "vae.pt")
+def weights(checkpoints: list[Path], vae: VQVAE) -> dict[str, torch.Tensor]:
+    """Return the mean of the averaged weights in bfloat16, heads left out."""
     learner = Learner(Sizes(), vae.codebook)
-    Optimiser(learner).values.copy_(torch.load(checkpoint)["average"])
+    averages = [torch.load(checkpoint)["average"] for checkpoint in checkpoints]
+    Optimiser(learner).values.copy_(torch.stack(averages).mean(0))
     state = learner.model.state_dict()
     return {name: p.to(torch.bfloat16).contiguous() for name, p in state.items()}
 
