@@ -13,7 +13,7 @@ from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
 
 CAPTION = "caption en"
-WHERE = ("detect red circle", "detect blue star", "detect yellow triangle")
+WHERE = ("segment red circle", "segment blue star", "segment yellow triangle")
 
 
 def run(argv: Sequence[str]) -> None:
