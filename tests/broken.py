@@ -802,6 +802,10 @@ FAMILIES: dict[str, tuple[Break, str]] = {
         second_text(hidden_activation="relu"),
         "hidden_activation: expected",
     ),
+    "the first family's word for its bend, which here is the exact one": (
+        second_text(hidden_activation="gelu"),
+        r'hidden_activation: expected "gelu_pytorch_tanh", found "gelu"',
+    ),
     "a window in words": (
         second_text(sliding_window="all"),
         "sliding_window: expected",
