@@ -31,6 +31,7 @@ SECOND = "model-00002-of-00003.safetensors"
 EMBEDDING = "language_model.model.embed_tokens.weight"
 Q = "language_model.model.layers.1.self_attn.q_proj.weight"
 GAIN = "language_model.model.norm.weight"
+POSITIONS = "vision_tower.vision_model.embeddings.position_embedding.weight"
 EYE_Q = "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight"
 GEMMA_2_NORM = "language_model.model.layers.{}.{}_feedforward_layernorm.weight"
 NORMS = [(i, at) for i in range(3) for at in ["pre", "post"]]
@@ -409,6 +410,10 @@ TENSORS: dict[str, tuple[Break, str]] = {
     "an embedding of zeros": (
         other(EMBEDDING, np.zeros_like),
         rf"model\.safetensors: {EMBEDDING} is all zeros",
+    ),
+    "a position table of zeros": (
+        other(POSITIONS, np.zeros_like),
+        rf"model\.safetensors: {POSITIONS} is all zeros",
     ),
     "a matrix of zeros": (
         other(Q, np.zeros_like),
