@@ -141,6 +141,12 @@ def pictures(**fields: Any) -> Break:
     return put("preprocessor_config.json", json.dumps(whole))
 
 
+def told_again(**fields: Any) -> Break:
+    """Make a break that says it again, in the file where transformers 5 puts it."""
+    whole = {"size": {"height": 14, "width": 14}} | fields
+    return put("processor_config.json", json.dumps({"image_processor": whole}))
+
+
 def sharded(then: Break) -> Break:
     """Make a break of a checkpoint in three shards."""
 
@@ -764,6 +770,24 @@ INPUTS: dict[str, tuple[Break, str]] = {
     "image settings that are a link to itself": (
         linked("preprocessor_config.json", "preprocessor_config.json"),
         r"preprocessor_config\.json: .*symbolic links",
+    ),
+    **{
+        f"two files that disagree on the pictures' {field}": (
+            told_again(**{field: value}),
+            rf"preprocessor_config\.json and .*\.json disagree on {field}: .*; remove ",
+        )
+        for field, value in {
+            "size": {"height": 28, "width": 28},
+            "image_mean": [0.48, 0.46, 0.41],
+            "image_std": [0.27, 0.26, 0.28],
+            "rescale_factor": 1 / 128,
+            "resample": 2,
+            "image_seq_length": 10,
+        }.items()
+    },
+    "a second file on pictures cut": (
+        put("processor_config.json", "{"),
+        r"processor_config\.json: expected JSON",
     ),
     "a generation config cut": (
         put("generation_config.json", '{"eos_token_id": '),

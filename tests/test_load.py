@@ -346,6 +346,25 @@ def test_the_processor_is_found_where_transformers_5_puts_it(tmp_path: Path) -> 
         load_hf_model(folder, device="cpu")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"image_processor": {"size": 14, "resample": 3, "image_seq_length": 9}},
+        {"image_processor": None},
+        {"processor_class": "PaliGemmaProcessor", "image_seq_length": 9},
+    ],
+    ids=["the-same", "null", "older"],
+)
+def test_two_files_that_agree_on_pictures_are_as_good_as_one(
+    tmp_path: Path, said: object
+) -> None:
+    folder = write_checkpoint(tmp_path / "x")
+    _, alone = load_hf_model(folder, device="cpu")
+    (folder / "processor_config.json").write_text(json.dumps(said))
+    _, both = load_hf_model(folder, device="cpu")
+    assert both.image_settings == alone.image_settings
+
+
 @pytest.mark.parametrize("fields", [[], 3, "SiglipImageProcessor", None], ids=repr)
 def test_a_processor_section_that_is_no_object_is_refused(
     tmp_path: Path, fields: object
