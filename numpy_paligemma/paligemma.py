@@ -13,6 +13,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.finite import check_logits
+from numpy_paligemma.checkpoints.generation import warn_of_generation
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.lora.adapter import read_adapter
@@ -283,6 +284,8 @@ def load_hf_model(
     processor = load_processor(place, config)
     changes: list[Change] = []
     weights = load_weights(place, config, dtype, lora, changes)
+    if archive is None:
+        warn_of_generation(folder)
     if lora is not None:
         warn_of_another_base(lora, str(model))
     weights = to_device(weights, device)

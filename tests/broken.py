@@ -31,6 +31,7 @@ SECOND = "model-00002-of-00003.safetensors"
 EMBEDDING = "language_model.model.embed_tokens.weight"
 Q = "language_model.model.layers.1.self_attn.q_proj.weight"
 GAIN = "language_model.model.norm.weight"
+POSITIONS = "vision_tower.vision_model.embeddings.position_embedding.weight"
 EYE_Q = "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight"
 GEMMA_2_NORM = "language_model.model.layers.{}.{}_feedforward_layernorm.weight"
 NORMS = [(i, at) for i in range(3) for at in ["pre", "post"]]
@@ -138,6 +139,12 @@ def pictures(**fields: Any) -> Break:
     """Make a break that changes fields of `preprocessor_config.json`."""
     whole = {"size": {"height": 14, "width": 14}} | fields
     return put("preprocessor_config.json", json.dumps(whole))
+
+
+def told_again(**fields: Any) -> Break:
+    """Make a break that says it again, in the file where transformers 5 puts it."""
+    whole = {"size": {"height": 14, "width": 14}} | fields
+    return put("processor_config.json", json.dumps({"image_processor": whole}))
 
 
 def sharded(then: Break) -> Break:
@@ -409,6 +416,10 @@ TENSORS: dict[str, tuple[Break, str]] = {
     "an embedding of zeros": (
         other(EMBEDDING, np.zeros_like),
         rf"model\.safetensors: {EMBEDDING} is all zeros",
+    ),
+    "a position table of zeros": (
+        other(POSITIONS, np.zeros_like),
+        rf"model\.safetensors: {POSITIONS} is all zeros",
     ),
     "a matrix of zeros": (
         other(Q, np.zeros_like),
@@ -760,6 +771,24 @@ INPUTS: dict[str, tuple[Break, str]] = {
         linked("preprocessor_config.json", "preprocessor_config.json"),
         r"preprocessor_config\.json: .*symbolic links",
     ),
+    **{
+        f"two files that disagree on the pictures' {field}": (
+            told_again(**{field: value}),
+            rf"preprocessor_config\.json and .*\.json disagree on {field}: .*; remove ",
+        )
+        for field, value in {
+            "size": {"height": 28, "width": 28},
+            "image_mean": [0.48, 0.46, 0.41],
+            "image_std": [0.27, 0.26, 0.28],
+            "rescale_factor": 1 / 128,
+            "resample": 2,
+            "image_seq_length": 10,
+        }.items()
+    },
+    "a second file on pictures cut": (
+        put("processor_config.json", "{"),
+        r"processor_config\.json: expected JSON",
+    ),
     "a generation config cut": (
         put("generation_config.json", '{"eos_token_id": '),
         r"generation_config\.json: expected JSON",
@@ -801,6 +830,10 @@ FAMILIES: dict[str, tuple[Break, str]] = {
     "the first family's bend": (
         second_text(hidden_activation="relu"),
         "hidden_activation: expected",
+    ),
+    "the first family's word for its bend, which here is the exact one": (
+        second_text(hidden_activation="gelu"),
+        r'hidden_activation: expected "gelu_pytorch_tanh", found "gelu"',
     ),
     "a window in words": (
         second_text(sliding_window="all"),

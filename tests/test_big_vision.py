@@ -120,6 +120,19 @@ def test_keys_without_the_prefix_and_a_folder_that_holds_the_file_will_do(
         load_hf_model(tmp_path, device="cpu")
 
 
+def test_the_mask_decoder_beside_it_is_not_taken_for_a_checkpoint(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    write_tokenizer(tmp_path)
+    (tmp_path / "vae-oid.npz").write_bytes(b"never opened")
+    write_npz(tmp_path / "PALI.npz", arrays)
+    _, processor = load_hf_model(tmp_path, device="cpu")
+    assert processor.image_settings.size == SIDE
+    (tmp_path / "PALI.npz").unlink()
+    with pytest.raises(ValueError, match=r"config\.json: no such file; expected a"):
+        load_hf_model(tmp_path, device="cpu")
+
+
 def test_query_key_and_value_may_lie_in_one_array(tmp_path: Path) -> None:
     """big_vision keeps them so where every query head has a key-value head."""
     heads = TEXT["num_key_value_heads"]

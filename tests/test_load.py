@@ -346,6 +346,25 @@ def test_the_processor_is_found_where_transformers_5_puts_it(tmp_path: Path) -> 
         load_hf_model(folder, device="cpu")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"image_processor": {"size": 14, "resample": 3, "image_seq_length": 9}},
+        {"image_processor": None},
+        {"processor_class": "PaliGemmaProcessor", "image_seq_length": 9},
+    ],
+    ids=["the-same", "null", "older"],
+)
+def test_two_files_that_agree_on_pictures_are_as_good_as_one(
+    tmp_path: Path, said: object
+) -> None:
+    folder = write_checkpoint(tmp_path / "x")
+    _, alone = load_hf_model(folder, device="cpu")
+    (folder / "processor_config.json").write_text(json.dumps(said))
+    _, both = load_hf_model(folder, device="cpu")
+    assert both.image_settings == alone.image_settings
+
+
 @pytest.mark.parametrize("fields", [[], 3, "SiglipImageProcessor", None], ids=repr)
 def test_a_processor_section_that_is_no_object_is_refused(
     tmp_path: Path, fields: object
@@ -371,3 +390,30 @@ def test_one_note_tells_what_was_converted_and_how_long_it_took(
         told = r"converted \d\d matrices from float32 to bfloat16 in 0\.\d s"
         assert re.fullmatch(told, note.message)
         assert note.levelno == logging.DEBUG  # so quick that it needs no line
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "neutral"),
+    [
+        ("repetition_penalty", 1.2, 1.0),
+        ("no_repeat_ngram_size", 3, 0),
+        ("suppress_tokens", [5, 6], []),
+        ("bad_words_ids", [[5]], None),
+        ("min_new_tokens", 4, 0),
+        ("num_beams", 4, 1),
+    ],
+)
+def test_what_generation_config_asks_and_is_not_done_is_told_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    field: str,
+    value: object,
+    neutral: object,
+) -> None:
+    folder = write_checkpoint(tmp_path / "x")
+    path = folder / "generation_config.json"
+    for said in [value, neutral]:
+        path.write_text(json.dumps({field: said, "guidance_scale": 1.0}))
+        load_hf_model(folder, device="cpu")
+    (warning,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith(f"warning: {path}: {field} is not followed here")

@@ -1,6 +1,7 @@
 """A tokenizer.json gives the ids of the tokenizer.model; where not, it is listed."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -166,11 +167,16 @@ def prefixed(fields: dict[str, Any]) -> None:
     fields["normalizer"] = {"type": "Sequence", "normalizers": steps}
 
 
+def chancy(fields: dict[str, Any]) -> None:
+    fields["model"]["dropout"] = 0.1
+
+
 BROKEN: dict[Callable[[dict[str, Any]], None], str] = {
     renumbered: r"added token '<seg127>' is to have id \d+, but .* \d+; download it again",
     byte_level: r"expected a vocabulary as Gemma's, .* cuts 'a b' into \[",
     no_bytes: r"expected a vocabulary as Gemma's, with a piece a byte",
     prefixed: r"came one that cuts 'a b' into \['▁a', '▁b'\]",
+    chancy: r"model\.dropout: expected null or 0, which cuts .* always, came 0\.1; ",
     plain_gemma: r"came one of \d+ pieces without <loc0000>; take the tokenizer.json",
 }
 
@@ -183,6 +189,56 @@ def test_another_vocabulary_is_refused_in_one_line(
         twin(tmp_path, change)
     assert str(caught.value).startswith(str(tmp_path / "tokenizer.json"))
     assert "\n" not in str(caught.value)
+
+
+def no_merges(fields: dict[str, Any]) -> None:
+    fields["model"]["merges"] = []
+
+
+def cut_merges(fields: dict[str, Any]) -> None:
+    merges = fields["model"]["merges"]
+    del merges[len(merges) * 7 // 8 :]
+
+
+def stripped(fields: dict[str, Any]) -> None:
+    strip = {"type": "Strip", "strip_left": True, "strip_right": True}
+    steps = [strip, fields["normalizer"]]
+    fields["normalizer"] = {"type": "Sequence", "normalizers": steps}
+
+
+LOST: dict[Callable[[dict[str, Any]], None], str] = {
+    no_merges: r"(\d+) of \1 whole words that are pieces .* come in several, such as ",
+    cut_merges: r"\d of \d+ whole words that are pieces .* come in several, such as ",
+    stripped: r"' a  .* ' comes back as 'a  .*[^ ]'; download it again",
+}
+
+
+@pytest.mark.parametrize("change", LOST, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("source", ["tiny", "miniature"])
+def test_what_a_vocabulary_has_lost_shows_when_the_checkpoint_is_loaded(
+    change: Callable[[dict[str, Any]], None], source: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "x"
+    if source == "tiny":
+        write_checkpoint(folder)
+        write_tokenizer(folder, "tokenizer.json")
+    else:
+        shutil.copytree(MINIATURE, folder)
+    (folder / "tokenizer.model").unlink()
+    path = folder / "tokenizer.json"
+    fields = json.loads(path.read_bytes())
+    change(fields)
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=LOST[change]) as caught:
+        load_hf_model(folder, device="cpu")
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dropout", [None, 0.0])
+def test_a_dropout_that_is_off_is_none(dropout: object, tmp_path: Path) -> None:
+    json_ = twin(tmp_path, lambda fields: fields["model"].update(dropout=dropout))
+    assert len(json_.encode(" cow")) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConf
 LARGE_EPS = 0.01  # published ones are 1e-6; from here on it bends the numbers
 MANY = 10_000  # blocks; a file that asks for more has a slip in it
 GEMMA_2 = "gemma2"
-TANH_GELU = ("gelu_pytorch_tanh", "gelu")  # Gemma's files say "gelu" and mean tanh
+TANH_GELU = "gelu_pytorch_tanh"
 
 # a section that is there, but leaves fields out
 TEXT_DEFAULTS = {
@@ -116,8 +116,12 @@ def _refuse_other_arithmetic(top: Section, text: Section, vision: Section) -> No
     """Refuse what would load and then be computed wrongly."""
     text.expect("model_type", "gemma", GEMMA_2)
     is_gemma_2 = text.values.get("model_type") == GEMMA_2
-    # each family reads one of the two spellings and ignores the other
-    text.expect("hidden_activation" if is_gemma_2 else "hidden_act", *TANH_GELU)
+    # each family reads one of the two spellings and ignores the other; Gemma 1's files
+    # say "gelu" and mean tanh, in Gemma 2's it would be the exact one
+    if is_gemma_2:
+        text.expect("hidden_activation", TANH_GELU)
+    else:
+        text.expect("hidden_act", TANH_GELU, "gelu")
     text.expect("attention_bias", False)
     text.expect("rope_scaling", None)
     rope = text.section("rope_parameters", {}, {})
@@ -125,7 +129,7 @@ def _refuse_other_arithmetic(top: Section, text: Section, vision: Section) -> No
     rope.expect("type", "default")  # its older spelling
     top.expect("quantization_config", None)
     vision.expect("model_type", "siglip_vision_model")
-    vision.expect("hidden_act", TANH_GELU[0])
+    vision.expect("hidden_act", TANH_GELU)
     top.expect("projection_dim", text.count("hidden_size"))
     vision.divides("num_attention_heads", "hidden_size")
     text.divides("num_key_value_heads", "num_attention_heads")

@@ -166,7 +166,11 @@ class _Reader:
 
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read a small tensor, in the dtype of the arithmetic."""
-        return hold_vector(self.tensors[name].read().reshape(shape), self.dtype)
+        stored = self.tensors[name]
+        x = stored.read().reshape(shape)
+        if x.ndim > 1:  # the position table; gains and biases may well be zeros
+            _refuse_zeros(stored, x)
+        return hold_vector(x, self.dtype)
 
     def tell(self) -> None:
         """Tell what is held otherwise than the file has it, and what that took."""
@@ -182,7 +186,7 @@ class _Reader:
 
 
 def _refuse_zeros(tensor: Tensor, rows: np.ndarray) -> None:
-    """Refuse a matrix of zeros, the hole that an unfinished download leaves.
+    """Refuse a matrix or table of zeros, the hole that an unfinished download leaves.
 
     Three rows are looked at, and all of them only where those are zeros.
     """

@@ -13,6 +13,14 @@ from numpy_paligemma.inputs.settings import image_settings_from
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 NAMES = ("tokenizer.model", "tokenizer.json")  # the first that is there
+# what the files call it, and what it is called here
+SETTINGS = {
+    "size": "size",
+    "image_mean": "mean",
+    "image_std": "std",
+    "rescale_factor": "rescale",
+    "resample": "resample",
+}
 BIG_VISION_NAMES = ("tokenizer.model", "paligemma_tokenizer.model", "tokenizer.json")
 
 
@@ -38,7 +46,7 @@ def load_processor(place: Path, c: PaliGemmaConfig) -> PaliGemmaProcessor:
     folder, told = (place.parent, place.name) if is_archive else (place, "config.json")
     vocabulary = _vocabulary(folder, BIG_VISION_NAMES if is_archive else NAMES)
     tokenizer = open_tokenizer(vocabulary, c, told=told)
-    path, fields = _image_fields(folder, c if is_archive else None)
+    path, fields = _image_fields(folder, c, needed=not is_archive)
     settings = image_settings_from(fields)
     length = fields.get("image_seq_length", c.vision.patches)
     pairs = [
@@ -59,22 +67,48 @@ def _vocabulary(folder: Path, names: Sequence[str]) -> Path:
 
 
 def _image_fields(
-    folder: Path, sizes: PaliGemmaConfig | None
+    folder: Path, c: PaliGemmaConfig, *, needed: bool
 ) -> tuple[Path, dict[str, Any]]:
     """Find what is said of pictures, in a file of its own or as transformers 5 has it.
 
-    `sizes` are those of a checkpoint that needs no such file.
+    Where neither is `needed` nor there, the size is the model's. Where both are, they
+    must agree: transformers 5, saving over an older clone, leaves the old one behind.
     """
     path, together = (
         folder / "preprocessor_config.json",
         folder / "processor_config.json",
     )
-    if sizes is not None and not (lexists(path) or lexists(together)):
-        return path, {"size": sizes.vision.image_size}
+    if not (needed or lexists(path) or lexists(together)):
+        return path, {"size": c.vision.image_size}
+    said = read_json(together) if lexists(together) else {}
+    fields = said.get("image_processor")
     if lexists(path) or not lexists(together):
-        return path, read_json(path)
-    fields = read_json(together).get("image_processor", {})
+        alone = read_json(path)
+        if fields is not None:
+            pair = (path, alone), (together, _object(together, fields))
+            _require_the_same(pair, c.vision.patches)
+        return path, alone
+    return together, _object(together, said.get("image_processor", {}))
+
+
+def _object(path: Path, fields: Any) -> dict[str, Any]:
+    """Refuse what is no object."""
     if not isinstance(fields, dict):
-        msg = f"{together}: image_processor: expected an object, found {fields!r}"
+        msg = f"{path}: image_processor: expected an object, found {fields!r}"
         raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
-    return together, fields
+    return fields
+
+
+def _require_the_same(
+    pair: tuple[tuple[Path, dict[str, Any]], tuple[Path, dict[str, Any]]], patches: int
+) -> None:
+    """Refuse two files that would make other pixels: no third says which is right."""
+    (path, first), (other, second) = pair
+    one, two = image_settings_from(first), image_settings_from(second)
+    found = {field: (getattr(one, n), getattr(two, n)) for field, n in SETTINGS.items()}
+    lengths = (f.get("image_seq_length", patches) for f in (first, second))
+    for field, (a, b) in {**found, "image_seq_length": tuple(lengths)}.items():
+        if a != b:
+            msg = f"{path} and {other} disagree on {field}: {a} and {b}; remove the "
+            msg += "one that is not this checkpoint's (transformers 5 reads the second)"
+            raise ValueError(msg)

@@ -8,7 +8,9 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 
 PLACES = [f"<loc{i:04}>" for i in range(1024)] + [f"<seg{i:03}>" for i in range(128)]
 # what a file that has lost its settings would change: spaces, letters, the beginning
-CANARY = "a  b \tﬁ Å日 ½"
+CANARY = " a  b \tﬁ Å日 ½ "
+LOOKED_AT = 512  # pieces, spread over the vocabulary; a few milliseconds
+FEW = 1 / 16  # a vocabulary may have some pieces that its own merges never make
 
 
 def open_tokenizer(
@@ -34,9 +36,22 @@ def open_tokenizer(
     if found != CANARY:
         msg = f"{path}: {CANARY!r} comes back as {found!r}; download it again"
         raise ValueError(msg)
+    _check_words(tokenizer, path)
     _check_places(tokenizer, path)
     _check_ids(tokenizer, path, c, told)
     return tokenizer
+
+
+def _check_words(tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse a tokenizer that does not put its words together: its merges are lost."""
+    step = max(1, tokenizer.pieces // LOOKED_AT)
+    texts = {i: tokenizer.decode([i]) for i in range(0, tokenizer.pieces, step)}
+    words = {i: t for i, t in texts.items() if t[:1] == " " and t[1:].isalpha()}
+    cut = [word for i, word in words.items() if tokenizer.encode(word) != [i]]
+    if len(cut) > FEW * len(words):
+        msg = f"{path}: {len(cut)} of {len(words)} whole words that are pieces of it "
+        msg += f"come in several, such as {cut[0]!r}: merges are missing; "
+        raise ValueError(msg + "download it again")
 
 
 def _check_places(tokenizer: Tokenizer, path: Path) -> None:

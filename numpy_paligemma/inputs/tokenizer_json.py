@@ -85,9 +85,20 @@ def _open(path: Path) -> Any:
         raise ValueError(message) from error
     tokenizer.no_truncation()  # lengths are not the file's business
     tokenizer.no_padding()
+    _refuse_dropout(fields, path)
     _require_what_decoding_knows(tokenizer, path)
     _require_the_ids_of_the_file(tokenizer, fields, path)
     return tokenizer
+
+
+def _refuse_dropout(fields: Any, path: Path) -> None:
+    """Refuse merges that are left out at random: the same text would get other ids."""
+    if dropout := fields["model"].get("dropout"):
+        message = (
+            f"{path}: model.dropout: expected null or 0, which cuts a text the same way "
+            f"always, came {dropout}; set it to null, it is meant for training"
+        )
+        raise ValueError(message)
 
 
 def _require_what_decoding_knows(tokenizer: Any, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX, open_archive
 from numpy_paligemma.checkpoints.big_vision.names import GEMMA_2_ONLY
+from numpy_paligemma.checkpoints.mask_decoder import FILE
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ Sizes = Mapping[str, int]
 def find_archive(place: Path) -> Path | None:
     """Find the `.npz`: the file itself, or the only one of a folder without config.json.
 
+    The mask decoder's, which may lie beside it, is not counted.
+
     Raises
     ------
     ValueError
@@ -39,7 +42,8 @@ def find_archive(place: Path) -> Path | None:
     """
     if place.suffix == SUFFIX and place.is_file():
         return place
-    found = [] if (place / "config.json").is_file() else sorted(place.glob("*.npz"))
+    others = sorted(path for path in place.glob("*.npz") if path.name != FILE)
+    found = [] if (place / "config.json").is_file() else others
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         msg = f"{place}: expected one checkpoint, found {names}; say which"
