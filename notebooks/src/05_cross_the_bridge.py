@@ -435,12 +435,12 @@ axes[1].set_title("after Gemma: likeliest at this place")
 show(
     figure,
     "Figure 4. Words on the patches, the bolder the nearer (left) or the likelier (right). What "
-    "enters as hardly a hint comes out, read in the light of `caption en`, as right words on the "
-    "triangle and the star. On the circle the left was nearer the truth, and the right says "
-    "*Dreieck*; on bare paper the left's *Stern* means nothing.",
+    "enters as hardly a hint comes out, read in the light of `caption en`, as words of the answer: "
+    "shape or colour on the triangle and the star, *red* on the circle, with a wrong *red* or "
+    "*purple* among them. On bare paper the left's *Stern* means nothing.",
     "The photo twice with a word or a dot on each of its 64 patches. Left: faint words, circle on "
-    "the circle, star and square on the star, Stern on paper. Right: bold yellow on the triangle "
-    "and blue on the star, faint Dreieck on the circle.",
+    "the circle, star on the star, Stern on paper. Right: triangle and yellow on the triangle, "
+    "blue and Stern on the star, red on the circle.",
 )
 
 # %% [markdown]
