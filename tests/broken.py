@@ -411,7 +411,7 @@ TENSORS: dict[str, tuple[Break, str]] = {
     ),
     "numbers near the end of float32": (
         other(EMBEDDING, lambda x: np.full_like(x, 3e38)),
-        "the logits are not finite, and no tensor of the files is to blame: .*float64",
+        "the logits are not finite, and no tensor of the checkpoint's own files is to .*float64",
     ),
     "an embedding of zeros": (
         other(EMBEDDING, np.zeros_like),

@@ -292,7 +292,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights near the end of float32": (
         lambda f: rewrite(f, **{EMBEDDING: np.full((2059, 10), 3e38)}),
-        "the logits are not finite, and no tensor of the files is to blame",
+        "the logits are not finite, and no tensor of the checkpoint's own files is",
     ),
 }
 

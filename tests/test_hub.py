@@ -32,6 +32,7 @@ EXTRA = ["README.md", "model.bin", "tokenizer.json"]
 LARGE = 24_000_000  # more than the library holds in memory before it writes (10 MiB)
 HELD = 10 << 20
 FOREVER = 1 << 30
+ROUNDED = "; its numbers are rounded to bfloat16, those of float32 are not on it"
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,10 @@ def test_offline_the_branch_that_is_on_this_disk_is_taken(
     for dtype in ["bfloat16", "float32"]:
         assert checkpoint_folder("some/model", dtype=dtype) == here
         note = f"not asking the hub: {branch} of some/model, from this disk"
-        assert notes.messages[-1] == note
+        rounded = dtype == "float32" and branch == "bfloat16"
+        assert notes.messages[-1] == f"warning: {note}{ROUNDED}" if rounded else note
+        level = logging.WARNING if rounded else logging.INFO
+        assert notes.records[-1].levelno == level
     assert not hub.asked
 
 
@@ -246,11 +250,33 @@ def test_offline_is_told_and_so_is_what_is_not_all_there(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_hub_that_is_down_leaves_what_is_on_this_disk(hub: Hub, status: int) -> None:
+def test_a_hub_that_is_down_leaves_what_is_on_this_disk(
+    hub: Hub, status: int, notes: pytest.LogCaptureFixture
+) -> None:
     here = checkpoint_folder("some/model")
     hub.faults = [Fault("/api/", status=status)]
+    notes.clear()
     assert checkpoint_folder("some/model") == here
+    why = f"the hub cannot be asked now (it answered {status})"
+    assert notes.messages == [f"{why}: main of some/model, from this disk"]
     assert str(status) in told("large/model")
+
+
+def test_a_hub_that_is_away_does_not_hide_that_the_numbers_are_rounded(
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notes: pytest.LogCaptureFixture,
+) -> None:
+    add_branch(hub, "bfloat16", tmp_path)
+    here = checkpoint_folder("some/model")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    notes.clear()
+    for options in [{}, {"revision": "bfloat16"}]:
+        assert checkpoint_folder("some/model", dtype="float32", **options) == here
+    why = "the hub cannot be asked now (no connection)"
+    note = f"{why}: bfloat16 of some/model, from this disk"
+    assert notes.messages == [f"warning: {note}{ROUNDED}", note]
 
 
 def test_a_hub_that_cannot_be_reached_is_told(

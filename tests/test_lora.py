@@ -383,6 +383,44 @@ BROKEN: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
         {},
         f"{Q}.weight: the change is not finite: the adapter, or the model, holds NaN",
     ),
+    "not a number in a tensor that is there whole": (
+        lambda t: (
+            t | {f"{FRONT}multi_modal_projector.linear.bias": np.full(10, np.nan)}
+        ),
+        {"modules_to_save": ["multi_modal_projector"]},
+        f"{FRONT}multi_modal_projector.linear.bias holds NaN; ask whoever trained it",
+    ),
+    "infinity in an embedding that is there whole": (
+        lambda t: t | {f"{FRONT}{EMBEDDING}.weight": np.full((2059, 10), -np.inf)},
+        {"modules_to_save": ["embed_tokens"]},
+        f"{FRONT}{EMBEDDING}.weight holds infinity; ask whoever trained it",
+    ),
+    "not a number in an embedding that was trained on": (
+        lambda t: (
+            t
+            | {f"{FRONT}{EMBEDDING}.base_layer.weight": np.full((2059, 10), np.nan)}
+            | {f"{FRONT}{EMBEDDING}.lora_embedding_A": np.zeros((2, 2059))}
+            | {f"{FRONT}{EMBEDDING}.lora_embedding_B": np.zeros((10, 2))}
+        ),
+        {"target_modules": [*TARGETS, "embed_tokens"]},
+        f"{FRONT}{EMBEDDING}.base_layer.weight holds NaN; ask whoever trained it",
+    ),
+    "not a number in a bias that is added": (
+        lambda t: (
+            {n: x for n, x in t.items() if EYE in n}
+            | {
+                n.replace("lora_B.weight", "lora_B.bias"): np.full(15, np.nan)
+                for n in t
+                if EYE in n and "lora_B" in n
+            }
+        ),
+        {
+            "lora_bias": True,
+            "target_modules": ["q_proj"],
+            "exclude_modules": ".*language.*",
+        },
+        "lora_B.bias holds NaN; ask whoever trained it",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from numpy_paligemma.arrays.hold import to_float32
 from numpy_paligemma.checkpoints.listing import published_tensors
+from numpy_paligemma.checkpoints.lora.adapter import Adapter
 from numpy_paligemma.checkpoints.safetensors import DTYPES
 from numpy_paligemma.checkpoints.tensor import Tensor
 
@@ -37,8 +38,29 @@ def check_logits(logits: np.ndarray, place: Path | None) -> None:
     if culprit is not None:
         msg = f"{culprit}; download it again, or ask whoever made it"
         raise ValueError(msg)
-    msg = "the logits are not finite, and no tensor of the files is to blame: the "
-    raise ValueError(msg + "numbers grow too large for this dtype; try float64")
+    msg = (
+        "the logits are not finite, and no tensor of the checkpoint's own files is to "
+    )
+    msg += "blame: the numbers grow too large for this dtype; try float64"
+    raise ValueError(msg)
+
+
+def check_adapter(adapter: Adapter) -> None:
+    """Refuse an adapter that has NaN or infinity where it is taken as it is.
+
+    Its factors are looked at as they are merged. Nobody would look at these again: the
+    checkpoint's own files are sound.
+
+    Raises
+    ------
+    ValueError
+        For the first such tensor.
+    """
+    biases = [bias for bias, _ in adapter.biases.values()]
+    for tensor in [*adapter.replaced.values(), *adapter.bases.values(), *biases]:
+        if held := _holds(tensor):
+            msg = f"{tensor.path}: {tensor.name} holds {held}; ask whoever trained it"
+            raise ValueError(msg)
 
 
 def _first_that_is_not_finite(place: Path) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.faults import told
+from numpy_paligemma.checkpoints.finite import check_adapter
 from numpy_paligemma.checkpoints.listing import is_tied, published_tensors
 from numpy_paligemma.checkpoints.lora.adapter import Adapter
 from numpy_paligemma.checkpoints.lora.fit import fit
@@ -66,7 +67,8 @@ def load_weights(
     ValueError
         If anything is missing, unexpected, or of another shape or dtype: all of it in
         one message, before any of the bytes is read. Also if a name is there twice, or
-        a number is too large for float16, or a matrix is all zeros.
+        a number is too large for float16, a matrix is all zeros, or a tensor that an
+        adapter has whole is not finite.
     """
     tensors = published_tensors(place)
     blocks = c.vision.depth + c.text.depth
@@ -83,6 +85,7 @@ def load_weights(
         reader.tell()
         return weights
     tensors, tied = fit(adapter, tensors, tied=tied)
+    check_adapter(adapter)
     merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
     weights = paligemma_weights(merging, c, tied=tied)
     tell(merging.changes, adapter, dtype)

@@ -14,6 +14,7 @@ AWAY = {  # how each library spells it, from the failed connection up
     "ConnectError": "no connection",
     "ConnectionError": "no connection",
 }
+OFFLINE = "HF_HUB_OFFLINE is set"
 BROKEN = {  # in the middle of a file
     "RemoteProtocolError",
     "ReadError",
@@ -29,7 +30,18 @@ class HubError(OSError):
 
 
 class HubUnreachableError(HubError):
-    """The hub did not answer, or not now: what is on this disk may do."""
+    """The hub did not answer, or not now: what is on this disk may do.
+
+    Parameters
+    ----------
+    message : str
+    why : str
+        In a few words: `OFFLINE`, "no connection".
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 @contextmanager
@@ -59,8 +71,9 @@ def told(name: str, revision: str | None, instead: str) -> Iterator[None]:
             or _of_the_network(name, kinds, answer[0], said(error), instead)
             or f"{name}: the download failed ({said(error)}); {instead}"
         )
-        kind = HubUnreachableError if _is_away(kinds, answer) else HubError
-        raise kind(reason) from error
+        if why := _why_away(kinds, answer[0]):
+            raise HubUnreachableError(reason, why) from error
+        raise HubError(reason) from error
 
 
 def said(error: BaseException) -> str:
@@ -97,11 +110,13 @@ def _answer(causes: list[BaseException]) -> tuple[int, str]:
     return 0, ""
 
 
-def _is_away(kinds: list[str], answer: tuple[int, str]) -> bool:
-    """Say whether it may only be a matter of waiting, or of a network."""
-    status, _ = answer
-    away = {*AWAY, "OfflineModeIsEnabled"} & {*kinds}
-    return status >= 500 or status == 429 or (not status and bool(away))
+def _why_away(kinds: list[str], status: int) -> str | None:
+    """Say what may only be a matter of waiting, or of a network; nothing if none is."""
+    if status:
+        return f"it answered {status}" if status >= 500 or status == 429 else None
+    if "OfflineModeIsEnabled" in kinds:
+        return OFFLINE
+    return next((why for kind, why in AWAY.items() if kind in kinds), None)
 
 
 def _of_this_disk(name: str, causes: list[BaseException]) -> str | None:
@@ -161,8 +176,6 @@ def _of_the_network(
         return f"{name}: {kept}, and it goes on from there"
     here = f"{name} is not on this disk, or not all of it, and the hub "
     if "OfflineModeIsEnabled" in kinds:
-        return f"{here}is not asked: HF_HUB_OFFLINE is set; unset it, or {way}"
-    for kind, why in AWAY.items():
-        if kind in kinds:
-            return f"{here}cannot be reached ({why}); try again, or {way}"
-    return None
+        return f"{here}is not asked: {OFFLINE}; unset it, or {way}"
+    why = _why_away(kinds, status)
+    return f"{here}cannot be reached ({why}); try again, or {way}" if why else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub.errors import (
+    OFFLINE,
     HubError,
     HubUnreachableError,
     size_text,
@@ -82,14 +83,29 @@ def download(repo: Repository, listing: Listing, note: str | None) -> None:
 def on_disk(
     repo: Repository, revision: str | None, dtype: str, error: HubUnreachableError
 ) -> Path:
-    """Take what an earlier run has fetched, where the hub cannot be asked."""
+    """Take what an earlier run has fetched, where the hub cannot be asked.
+
+    That may be another dtype's branch, with fewer digits than were asked for: told.
+    """
     branches = [b for b in (dtype, "main", *BRANCHES) if b in {"main", *BRANCHES}]
     for name in [revision] if revision else branches:
         folder = repo.snapshot(name)
         if is_whole(folder):
-            log.info("not asking the hub: %s of %s, from this disk", name, repo.name)
+            _tell_of_disk(repo, name, error.why, None if revision else dtype)
             return folder
     raise error
+
+
+def _tell_of_disk(repo: Repository, name: str, why: str, dtype: str | None) -> None:
+    """Tell what is taken and why; `dtype` is given where a branch was chosen by it."""
+    asked = f"the hub cannot be asked now ({why})"
+    note = "not asking the hub" if why == OFFLINE else asked
+    note += f": {name} of {repo.name}, from this disk"
+    if dtype is None or name in {dtype, "main"}:
+        log.info("%s", note)
+        return
+    rounded = f"its numbers are rounded to {name}, those of {dtype} are not on it"
+    log.warning("warning: %s; %s", note, rounded)
 
 
 def needed(listing: Listing) -> list[str]:
