@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lifting import lifted
 from odd_texts import odd_texts
 from PIL import Image
-from random_models import in_float64
-from their_taps import their_logits
 from tolerances import FLOAT64, relative_error
 
 transformers = pytest.importorskip("transformers")
+
+from lifting import lifted
+from random_models import in_float64
+from their_taps import their_logits
 
 from numpy_paligemma import load_hf_model
 from numpy_paligemma.inputs.tokenizer import Tokenizer
