@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, Unpack
 
 import numpy as np
@@ -55,7 +56,7 @@ def run(argv: Sequence[str]) -> None:
             )
             said = "".join(pieces) if args.json else "".join(aloud(pieces))
             if teller:
-                teller.tell(prompt, said)
+                teller.tell(prompt, said, model.source or Path())
     if teller:
         teller.draw()
 
