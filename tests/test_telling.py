@@ -399,6 +399,10 @@ TARGETS: dict[str, tuple[Callable[[Path], str], str]] = {
     ),
     "under a file": (under_a_file, r"cannot be written \(Not a directory\); choose"),
     "the picture": (lambda p: str(p / "picture.png"), "is the picture itself"),
+    "a long name": (
+        lambda p: str(p / f"{'x' * 300}.png"),
+        r"cannot be written \(File name too long\); choose another place",
+    ),
     "a link to it": (link_to_the_picture, "is the picture itself, which drawing would"),
 }
 
@@ -450,6 +454,31 @@ def test_a_failing_checkpoint_prints_no_json(
     ran = command(*words, "--draw", tmp_path / "out.png")
     assert_one_line(ran, 1)
     assert names(tmp_path) == ["picture.png"]
+
+
+USAGE: dict[str, tuple[list[str], str]] = {
+    "no use for a decoder": (["--mask-decoder", "x"], "--mask-decoder does nothing"),
+    "no use for a scale": (["--box-scale=1023"], "--box-scale does nothing without"),
+    "an empty name": (["--draw", ""], "expected a file's name, found ''"),
+    "two pictures": (["--image", "-", "--image", "-"], "standard input is one picture"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_what_cannot_be_meant_is_a_usage_error(command: Command, case: str) -> None:
+    words, why = USAGE[case]
+    ran = command(*ASK, "--prompt", "ocr", *words)
+    assert (ran.status, ran.out) == (2, "")
+    assert why in ran.err.splitlines()[-1]
+
+
+def test_an_object_that_is_odd_says_so_itself(told: Told) -> None:
+    flat = box_tokens((5, 5, 5, 5))
+    answer = f"{flat} cat ; {box_tokens(A)}<seg001> dog ; {box_tokens(B)} cow"
+    found = json.loads(told(answer, "--json"))
+    reasons = [thing.get("reason") for thing in found["objects"]]
+    assert reasons == ["a box without area", "expected 16 mask codes, found 1", None]
+    assert [fault["reason"] for fault in found["faults"]] == reasons[:2]
 
 
 def test_without_either_an_answer_is_not_looked_at(command: Command) -> None:

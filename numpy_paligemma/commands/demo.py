@@ -7,6 +7,7 @@ from functools import partial
 
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.commands.generate import aloud, asker
+from numpy_paligemma.commands.options import file_name
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
@@ -51,5 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "numpy-paligemma demo", description=__doc__, allow_abbrev=False
     )
-    p.add_argument("--draw", metavar="OUT.png", help="draw where, into this file")
+    p.add_argument(
+        "--draw", type=file_name, metavar="OUT.png", help="draw where, into this file"
+    )
     return p

@@ -41,6 +41,7 @@ def to_json(reading: Reading, size: tuple[int, int], **about: str) -> str:
             "bins": found.bins,
         }
         | ({} if thing.mask is None else {"mask": run_lengths(thing.mask)})
+        | ({"reason": found.reason} if found.reason else {})
         for thing, found in zip(reading.things, objects, strict=True)
     ]
     faults = [
