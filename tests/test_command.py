@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,25 @@ def test_several_pictures_go_with_one_prompt(
     ran = command(*words, "--image", picture)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out != command(*words).out
+
+
+def test_a_pt_checkpoint_without_a_task_is_warned_of_once(
+    command: Command, tiny_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    pt, mix = (tmp_path / f"paligemma-3b-{kind}-224" for kind in ["pt", "mix"])
+    for link in [pt, mix]:
+        shutil.copytree(tiny_folder, link)
+    words = ["--image", picture, *GREEDY, "--prompt", "what?", "--prompt", "why?"]
+    warned = command("--model", pt, *words)
+    assert warned.out == command("--model", mix, *words).out
+    assert warned.err.count("\n") == 1
+    assert warned.err.startswith(
+        "warning: 'what?' begins with no task; a pt checkpoint"
+    )
+    assert command("--model", mix, *words).err == ""
+    for prompt in ["ocr", " caption en", "detect cat"]:
+        task = ["--image", picture, *GREEDY, "--prompt", prompt]
+        assert command("--model", pt, *task).err == ""
 
 
 def test_a_dash_reads_the_picture_from_stdin(

@@ -195,6 +195,12 @@ def test_the_same_thing_twice_is_drawn_once() -> None:
     np.testing.assert_array_equal(drawn(thing, thing), drawn(thing))
 
 
+def test_of_equal_things_the_one_with_a_mask_is_drawn() -> None:
+    bare, masked = Thing("cat", BOX), Thing("cat", BOX, ellipse())
+    for both in [(bare, masked), (masked, bare)]:
+        np.testing.assert_array_equal(drawn(*both), drawn(masked))
+
+
 # --- labels ---------------------------------------------------------------------------
 
 

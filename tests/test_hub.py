@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Command, assert_one_line
 from hub_server import Fault, Hub, Repository, commit_of, serving, sha256
 from huggingface_hub import close_session, constants
 from PIL import Image
@@ -760,3 +761,23 @@ def test_the_command_shows_no_bar_where_stderr_is_no_terminal(
         b"error: gated/model is gated: accept its licence at https://"
     )
     assert err.count(b"\n") == 1
+
+
+# --- info -----------------------------------------------------------------------------
+
+
+def test_info_takes_a_token_and_names_the_way_out(
+    hub: Hub, command: Command, tmp_path: Path
+) -> None:
+    hub.repositories["no/model"] = Repository({"main": tmp_path / "empty"})
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "README.md").write_text("nothing")
+    ran = command("info", "no/model")
+    assert_one_line(ran, 1)
+    assert "has no file config.json" in ran.err
+    assert "give a folder, or try" in ran.err
+    assert command("info", "gated/model").status == 1
+    ran = command("info", "gated/model", "--token", "hf_member")
+    assert (ran.status, ran.err) == (0, "")
+    assert "  revision      main; generate takes" in ran.out
+    assert "revision" not in command("info", "miniature").out

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command, assert_one_line
 from test_command import process
 from test_config import published, published_2
 from test_names import LAYOUTS
@@ -326,6 +327,7 @@ def test_a_hub_name_is_told_without_its_weights(tmp_path: Path) -> None:
     assert told.startswith(f"{name}\n  family        PaliGemma 1, 3B\n")
     assert "kind          pt (its name is paligemma-3b-pt-224)" in told
     assert "11,693,865,920 bytes (11.7 GB)" in told
+    assert "revision      main; generate takes the branch bfloat16 where" in told
     assert "note: a pt checkpoint expects a task" in told
 
 
@@ -391,6 +393,25 @@ def test_a_pt_checkpoint_is_told_to_expect_a_task(tmp_path: Path, info: Told) ->
     assert prompts_of(mix, "mix") == MIX
     assert "What is on the flower?" in info(mix, "--prompts")
     assert "What is on the flower?" not in info(pt, "--prompts")
+
+
+def test_a_fine_tune_is_told_to_know_its_own_task_alone(
+    tmp_path: Path, info: Told
+) -> None:
+    ft = configured(tmp_path / "paligemma-3b-ft-docvqa-896", published(896))
+    mix = configured(tmp_path / "paligemma-3b-mix-224", published(224))
+    assert "note: this is a fine-tune: it answers only" in info(ft, "--prompts")
+    assert "fine-tune" not in info(mix, "--prompts")
+    assert "fine-tune" not in info(MINIATURE, "--prompts")
+    (ft / "README.md").write_text("| prompt | answer |\n|---|---|\n| `a` | b |\n")
+    assert "fine-tune" not in info(ft, "--prompts")
+
+
+def test_an_archive_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    ran = command("info", tmp_path / "x.npz")
+    assert_one_line(ran, 1)
+    assert "info reads config.json, which an .npz lacks; give a folder" in ran.err
 
 
 def test_the_prompts_of_the_miniature_are_those_of_its_card(info: Told) -> None:

@@ -4,9 +4,11 @@ import io
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,14 @@ from tolerances import README_PICTURE
 from numpy_paligemma.answers.detection import box_in_pixels, box_tokens, parse_answer
 from numpy_paligemma.answers.drawing import draw_things, encode
 from numpy_paligemma.answers.paste import paste_mask
+from numpy_paligemma.answers.reading import read_answer, run_lengths
 from numpy_paligemma.answers.segmentation import decode_masks
 from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 from numpy_paligemma.commands import demo
 from numpy_paligemma.commands.options import parse
 from numpy_paligemma.commands.telling import Teller
-from numpy_paligemma.commands.things import choose_decoder, read_answer, run_lengths
+from numpy_paligemma.commands.things import choose_decoder
 from numpy_paligemma.inputs.image import load_image
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -63,7 +66,7 @@ def told(picture: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> T
         args = parse([str(word) for word in [*words, *options]])
         capsys.readouterr()
         teller = Teller(args, load_image(picture))
-        teller.tell("detect cat", said)
+        teller.tell("detect cat", said, model)
         teller.draw()
         return capsys.readouterr().out
 
@@ -261,6 +264,29 @@ def test_a_mask_decoder_may_lie_elsewhere(told: Told, decoder: Path) -> None:
     assert "mask" in json.loads(told(answer, "--json", *where))["objects"][0]
 
 
+def test_a_mask_decoder_is_loaded_once_from_beside_the_weights(
+    decoder: Path, tmp_path: Path
+) -> None:
+    for name in ["", "checkpoint.npz"]:  # a folder, and big_vision's file in it
+        model = tmp_path / f"model{name}"
+        model.mkdir()
+        shutil.copy(decoder / "vae-oid.npz", model)
+        source = model / name
+        if name:
+            source.write_bytes(b"")
+        load = choose_decoder(None)
+        weights = load(source)
+        (model / "vae-oid.npz").unlink()
+        assert load(source) is weights
+
+
+def test_in_python_masks_without_a_decoder_are_boxes_and_a_reason() -> None:
+    reading = read_answer(f"{box_tokens(A)}{SEGS} cat", (30, 20))
+    assert reading.things[0].mask is None
+    assert reading.unmasked == "no mask decoder was given"
+    assert read_answer("a cat", (30, 20)).unmasked == ""
+
+
 @pytest.mark.parametrize("content", [None, b"PK\x03\x04", b""])
 def test_a_mask_decoder_that_was_asked_for_must_be_there(
     command: Command, picture: Path, tmp_path: Path, content: bytes | None
@@ -373,6 +399,10 @@ TARGETS: dict[str, tuple[Callable[[Path], str], str]] = {
     ),
     "under a file": (under_a_file, r"cannot be written \(Not a directory\); choose"),
     "the picture": (lambda p: str(p / "picture.png"), "is the picture itself"),
+    "a long name": (
+        lambda p: str(p / f"{'x' * 300}.png"),
+        r"cannot be written \(File name too long\); choose another place",
+    ),
     "a link to it": (link_to_the_picture, "is the picture itself, which drawing would"),
 }
 
@@ -426,6 +456,31 @@ def test_a_failing_checkpoint_prints_no_json(
     assert names(tmp_path) == ["picture.png"]
 
 
+USAGE: dict[str, tuple[list[str], str]] = {
+    "no use for a decoder": (["--mask-decoder", "x"], "--mask-decoder does nothing"),
+    "no use for a scale": (["--box-scale=1023"], "--box-scale does nothing without"),
+    "an empty name": (["--draw", ""], "expected a file's name, found ''"),
+    "two pictures": (["--image", "-", "--image", "-"], "standard input is one picture"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_what_cannot_be_meant_is_a_usage_error(command: Command, case: str) -> None:
+    words, why = USAGE[case]
+    ran = command(*ASK, "--prompt", "ocr", *words)
+    assert (ran.status, ran.out) == (2, "")
+    assert why in ran.err.splitlines()[-1]
+
+
+def test_an_object_that_is_odd_says_so_itself(told: Told) -> None:
+    flat = box_tokens((5, 5, 5, 5))
+    answer = f"{flat} cat ; {box_tokens(A)}<seg001> dog ; {box_tokens(B)} cow"
+    found = json.loads(told(answer, "--json"))
+    reasons = [thing.get("reason") for thing in found["objects"]]
+    assert reasons == ["a box without area", "expected 16 mask codes, found 1", None]
+    assert [fault["reason"] for fault in found["faults"]] == reasons[:2]
+
+
 def test_without_either_an_answer_is_not_looked_at(command: Command) -> None:
     cut_off = ["--prompt", "detect red circle", "--max-new-tokens", "3"]
     ran = command(*ASK, *cut_off)
@@ -465,7 +520,7 @@ def test_the_demo_tells_what_there_is_and_where_and_draws_it(
 
 def test_the_recorded_answers_make_the_readmes_first_picture() -> None:
     picture, things = load_image(bundled("sample.jpg")), []
-    decoder = choose_decoder(None, lambda: bundled("miniature"))
+    decoder = partial(choose_decoder(None), bundled("miniature"))
     for prompt in demo.WHERE:
         said = recorded()[prompt]
         things += read_answer(said, picture.size, scale=1023, decoder=decoder).things

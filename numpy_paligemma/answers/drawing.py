@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from numpy_paligemma.answers.detection import Box
 from numpy_paligemma.answers.tags import Pixels, draw_tags
 
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
@@ -28,7 +29,6 @@ LEGIBLE, LONGEST = (
 )  # pixels of a side: enlarged to that, but never beyond this
 
 Picture = Image.Image
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ def draw_things(picture: Image.Image, things: Iterable[Thing]) -> Image.Image:
     ----------
     picture : Pillow image in mode RGB, as `load_image` gives one
     things : Thing, several
-        Of those with the same label and box the first is drawn. A box may have its
-        corners in any order, and is moved into the picture. Pillow's own font knows
-        little beyond English letters: accents are left off, other letters are frames.
+        Of those with the same label and box one is drawn, the first that has a mask
+        where one has. A box may have its corners in any order, and is moved into the
+        picture. Pillow's own font knows little beyond English letters: accents are
+        left off, other letters are frames.
 
     Returns
     -------
@@ -143,11 +144,13 @@ def _kind(name: str) -> str:
 
 
 def _once(things: Iterable[Thing]) -> list[Thing]:
-    """Keep the first of those that have the same label and box."""
-    first: dict[tuple[str, Box], Thing] = {}
+    """Keep one of those that have the same label and box: the first that has a mask."""
+    kept: dict[tuple[str, Box], Thing] = {}
     for thing in things:
-        first.setdefault((thing.label, thing.box), thing)
-    return list(first.values())
+        key = (thing.label, thing.box)
+        if kept.setdefault(key, thing).mask is None:
+            kept[key] = thing
+    return list(kept.values())
 
 
 def _pens(labels: Sequence[str], size: tuple[int, int]) -> list[Pen]:

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from numpy_paligemma.answers.detection import BOX_SCALES
-from numpy_paligemma.checkpoints.hub import MINIATURE, bundled, checkpoint_folder
+from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.commands.generate import aloud, asker
+from numpy_paligemma.commands.options import file_name
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.paligemma import load_hf_model
@@ -18,15 +18,18 @@ WHERE = ("segment red circle", "segment blue star", "segment yellow triangle")
 
 def run(argv: Sequence[str]) -> None:
     """Caption the sample picture, and say or draw where its shapes are."""
-    from numpy_paligemma.commands import picture, things  # noqa: PLC0415  35 ms
+    from numpy_paligemma.answers.reading import (  # noqa: PLC0415  35 ms
+        in_words,
+        read_answer,
+    )
+    from numpy_paligemma.commands import picture, things  # noqa: PLC0415
 
     args = parser().parse_args(argv)
     source = str(bundled("sample.jpg"))
     if args.draw:
         picture.check_target(args.draw, [source])
     image = load_image(source)
-    decoder = things.choose_decoder(None, partial(checkpoint_folder, MINIATURE))
-    read = partial(things.read_answer, scale=BOX_SCALES[0], decoder=decoder)
+    decoder = partial(things.choose_decoder(None), bundled(MINIATURE))
     found = []
     with Progress(sys.stderr) as progress:
         model, processor = load_hf_model(MINIATURE)
@@ -35,10 +38,11 @@ def run(argv: Sequence[str]) -> None:
         "".join(aloud(ask(CAPTION, do_sample=False)))
         for prompt in WHERE:
             said = "".join(ask(prompt, do_sample=False))
-            there = read(said, image.size).things
+            reading = read_answer(said, image.size, decoder=decoder)
+            things.warn(reading)
             print(f"{prompt}:", file=sys.stderr)
-            print("; ".join(map(things.in_words, there)) or said, flush=True)
-            found += there
+            print("; ".join(map(in_words, reading.things)) or said, flush=True)
+            found += reading.things
     if args.draw:
         picture.write_picture(args.draw, image, found, said)
 
@@ -48,5 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "numpy-paligemma demo", description=__doc__, allow_abbrev=False
     )
-    p.add_argument("--draw", metavar="OUT.png", help="draw where, into this file")
+    p.add_argument(
+        "--draw", type=file_name, metavar="OUT.png", help="draw where, into this file"
+    )
     return p

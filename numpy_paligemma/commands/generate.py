@@ -4,10 +4,13 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, Unpack
 
 import numpy as np
 
+from numpy_paligemma.checkpoints.about.describe import kind_by_name
+from numpy_paligemma.checkpoints.about.prompts import PRETRAINING_TASKS
 from numpy_paligemma.commands.options import parse
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import ImageSource, load_image
@@ -25,6 +28,8 @@ def run(argv: Sequence[str]) -> None:
             "warning: the prompt is empty; PaliGemma expects a task, such as "
             '"caption en", "answer en what is this?", "detect cat" or "ocr"'
         )
+    if args.adapter is None:
+        _warn_of_no_task(args.model, args.prompt)
     # first: a mistyped name should not have to wait for a checkpoint
     pictures = [load_image(name) for name in args.image]
     teller = None
@@ -55,9 +60,20 @@ def run(argv: Sequence[str]) -> None:
             )
             said = "".join(pieces) if args.json else "".join(aloud(pieces))
             if teller:
-                teller.tell(prompt, said)
+                teller.tell(prompt, said, model.source or Path())
     if teller:
         teller.draw()
+
+
+def _warn_of_no_task(model: str, prompts: Sequence[str]) -> None:
+    """Warn once where a pt checkpoint, by its name, is asked what is none of its tasks."""
+    kind, _ = kind_by_name(model.rstrip("/")) or ("", "")
+    free = [p for p in prompts if p.strip() and p.split()[0] not in PRETRAINING_TASKS]
+    if kind == "pt" and free:
+        log.warning(
+            "warning: %r begins with no task; a pt checkpoint expects one: %s",
+            *(free[0], ", ".join(PRETRAINING_TASKS)),
+        )
 
 
 class Ask(Protocol):

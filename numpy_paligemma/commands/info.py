@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numpy_paligemma.checkpoints.about.describe import Description, describe
-from numpy_paligemma.checkpoints.about.outline import outline_folder
-from numpy_paligemma.checkpoints.about.prompts import Prompt, prompts_of
+from numpy_paligemma.checkpoints.about.outline import is_here, outline_folder
+from numpy_paligemma.checkpoints.about.prompts import MIX, Prompt, prompts_of
 from numpy_paligemma.checkpoints.about.sizes import Bill, memory_bills
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 
@@ -22,11 +22,20 @@ TASKS = (
     "detect cat; free questions get a caption or nothing (see --prompts)"
 )
 
+MAIN = (
+    "main; generate takes the branch bfloat16 where there is one, unless --revision "
+    "or --dtype asks for another"
+)
+OWN_TASK = (
+    "this is a fine-tune: it answers only the prompts of the task that its name tells; "
+    "those above are what its relatives understand"
+)
+
 
 def run(argv: Sequence[str]) -> None:
     """Say what a checkpoint is."""
     args = parser().parse_args(argv)
-    folder = outline_folder(args.model, revision=args.revision)
+    folder = outline_folder(args.model, revision=args.revision, token=args.token)
     about = describe(folder, args.model)
     prompts = prompts_of(folder, about.kind)
     tokens = args.tokens or about.config.vision.patches + ANSWER_TOKENS
@@ -35,8 +44,10 @@ def run(argv: Sequence[str]) -> None:
         print(json.dumps(_object(about, prompts, tokens, bills), indent=2))
     elif args.prompts:
         print("\n".join(_prompt_lines(prompts)))
+        if about.kind == "ft" and prompts == MIX:
+            print("\n".join(textwrap.wrap(f"note: {OWN_TASK}", WIDTH)))
     else:
-        print("\n".join(_lines(about, tokens, bills)))
+        print("\n".join(_lines(about, args.revision, tokens, bills)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", action="store_true", help="all of it, for programs")
     p.add_argument("--revision", help="a branch, tag or commit on the hub")
+    p.add_argument("--token", metavar="HF_…", help="access token, as for generate")
     return p
 
 
@@ -70,7 +82,9 @@ def _positions(text: str) -> int:
     return int(text)
 
 
-def _lines(about: Description, tokens: int, bills: dict[str, Bill]) -> Iterable[str]:
+def _lines(
+    about: Description, revision: str | None, tokens: int, bills: dict[str, Bill]
+) -> Iterable[str]:
     """Write it all as text."""
     c, n = about.config, about.parameters
     yield about.model
@@ -80,6 +94,8 @@ def _lines(about: Description, tokens: int, bills: dict[str, Bill]) -> Iterable[
     yield from _row(
         "pictures", f"{side} × {side} pixels, {c.vision.patches} soft tokens each"
     )
+    if not is_here(about.model):
+        yield from _row("revision", revision or MAIN)
     yield from _file_lines(about)
     yield ""
     yield "parameters"

@@ -8,6 +8,7 @@ from numpy_paligemma.answers.detection import BOX_SCALES
 from numpy_paligemma.arrays.device import DEVICES
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 
+TELLING = ("--mask-decoder", "--box-scale")  # of use to --draw and --json alone
 DEFAULT_MODEL = "google/paligemma-3b-pt-224"
 
 
@@ -20,6 +21,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             "--draw and --json take one --image: a box in an answer does not say which "
             f"of {len(args.image)} pictures it is in"
         )
+    if args.image.count("-") > 1:
+        p.error("--image - may be given once: standard input is one picture")
+    # what was given, be it the default: no other option's value begins with dashes
+    given = {word.partition("=")[0] for word in argv}
+    idle = [name for name in TELLING if name in given]
+    if idle and not (args.draw or args.json):
+        p.error(f"{idle[0]} does nothing without --draw or --json; add one of them")
     return args
 
 
@@ -27,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser; the README's table of options repeats its help."""
     p = argparse.ArgumentParser(
         "numpy-paligemma generate",
-        description="Answer prompts about a picture, a line each.",
+        description="Answer prompts about a picture, one after the other.",
         allow_abbrev=False,
     )
     add = p.add_argument
@@ -94,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--draw",
+        type=file_name,
         metavar="OUT.png",
         help="draw the answer's boxes and masks onto the picture, into this file",
     )
@@ -118,6 +127,14 @@ def parser() -> argparse.ArgumentParser:
         "(default %(default)s)",
     )
     return p
+
+
+def file_name(text: str) -> str:
+    """Take a file's name, which is not empty."""
+    if not text:
+        msg = "expected a file's name, found ''"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _count(text: str) -> int:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from numpy_paligemma.answers.drawing import (
@@ -27,13 +28,13 @@ def check_target(target: str, images: Sequence[str]) -> None:
     """
     check_ending(target)
     path = Path(target)
+    _write(path, None)
     if path.is_dir():
         msg = f"{target}: expected a file to draw into, found a folder"
         raise ValueError(msg)
     if path.exists() and any(Path(i).exists() and path.samefile(i) for i in images):
         msg = f"{target} is the picture itself, which drawing would replace; "
         raise ValueError(msg + "give another name")
-    _write(path, None)
 
 
 def write_picture(
@@ -63,6 +64,8 @@ def _write(path: Path, data: bytes | None) -> None:
     beside = path.with_name(f".numpy-paligemma-{os.getpid()}")
     try:
         try:
+            with suppress(FileNotFoundError):
+                path.lstat()  # raises where the name is too long
             beside.write_bytes(data or b"")
             if data is not None:
                 beside.replace(path)

@@ -2,11 +2,12 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 from numpy_paligemma.answers.drawing import Picture, Thing
-from numpy_paligemma.checkpoints.hub import checkpoint_folder
+from numpy_paligemma.answers.reading import read_answer
 from numpy_paligemma.commands.picture import check_target, write_picture
-from numpy_paligemma.commands.things import choose_decoder, read_answer, to_json
+from numpy_paligemma.commands.things import choose_decoder, to_json, warn
 
 
 class Teller:
@@ -19,22 +20,20 @@ class Teller:
     def __init__(self, args: argparse.Namespace, picture: Picture) -> None:
         if args.draw:
             check_target(args.draw, args.image)
-        folder = partial(
-            checkpoint_folder,
-            args.model,
-            dtype=args.dtype,
-            revision=args.revision,
-            token=args.token,
-        )
-        self.decoder = choose_decoder(args.mask_decoder, folder)
+        self.decoder = choose_decoder(args.mask_decoder)
         self.args, self.picture = args, picture
         self.things: list[Thing] = []
         self.said: list[str] = []
 
-    def tell(self, prompt: str, said: str) -> None:
-        """Read an answer, print it where JSON is wanted, keep it for the drawing."""
+    def tell(self, prompt: str, said: str, source: Path) -> None:
+        """Read an answer, print it where JSON is wanted, keep it for the drawing.
+
+        `source` is where the model was loaded from: its own mask decoder lies there.
+        """
         args, size = self.args, self.picture.size
-        reading = read_answer(said, size, scale=args.box_scale, decoder=self.decoder)
+        decoder = partial(self.decoder, source)
+        reading = read_answer(said, size, scale=args.box_scale, decoder=decoder)
+        warn(reading)
         self.things += reading.things
         self.said.append(said)
         if args.json:

@@ -113,6 +113,14 @@ def family_of(c: TextConfig) -> str:
     return FAMILIES[c.post_norms]
 
 
+def kind_by_name(*names: str) -> tuple[str, str] | None:
+    """Tell "pt", "mix" or "ft" by the first that is a published name, and say by which."""
+    for name in names:
+        if found := NAME.search(name):
+            return found[2], f"its name is {found[1]}"
+    return None
+
+
 def _size(c: TextConfig, parameters: Parameters) -> str:
     """Name the size as the published names do, or else count."""
     published = SIZES.get((family_of(c), c.depth, c.width))
@@ -126,9 +134,8 @@ def _kind(folder: Path, model: str) -> tuple[str, str]:
     if folder.resolve() == bundled(MINIATURE).resolve():
         return MINIATURE, "it is the bundled one"
     # the hub's cache: models--google--paligemma-3b-pt-224/snapshots/<commit>
-    for name in [model, *reversed(folder.resolve().parts)]:
-        if found := NAME.search(name):
-            return found[2], f"its name is {found[1]}"
+    if found := kind_by_name(model, *reversed(folder.resolve().parts)):
+        return found
     card = folder / "README.md"
     if card.is_file():
         with card.open(encoding="utf-8", errors="replace") as file:

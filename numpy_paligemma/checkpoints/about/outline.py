@@ -2,10 +2,13 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
 from numpy_paligemma.checkpoints.hub import (
     MINIATURE,
+    WAYS_OUT,
     checkpoint_folder,
     hub_file,
 )
@@ -16,7 +19,15 @@ CONFIG = "config.json"
 WELCOME = (INDEX, "README.md")  # tell more, where a repository has them
 
 
-def outline_folder(model: str, *, revision: str | None = None) -> Path:
+def is_here(model: str) -> bool:
+    """Tell what lies on this disk from a hub name."""
+    is_folder = os.path.isdir(os.path.expanduser(model))  # noqa: PTH111, PTH112  ~nobody
+    return model == MINIATURE or is_folder
+
+
+def outline_folder(
+    model: str, *, revision: str | None = None, token: str | None = None
+) -> Path:
     """Find a folder with a checkpoint's `config.json`, fetching it from the hub.
 
     Parameters
@@ -25,17 +36,29 @@ def outline_folder(model: str, *, revision: str | None = None) -> Path:
         "miniature", a folder, or a hub name.
     revision : str, optional
         A branch, tag or commit on the hub.
+    token : str, optional
+        An access token, as in `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
 
     Raises
     ------
     HubError
-        If `config.json` cannot be had.
+        If `config.json` cannot be had, or `model` is an `.npz`.
     """
-    is_here = os.path.isdir(os.path.expanduser(model))  # noqa: PTH111, PTH112  ~nobody
-    if model == MINIATURE or is_here:
-        return checkpoint_folder(model, revision=revision)
-    config = hub_file(model, CONFIG, repo_type="model", revision=revision)
+    if model.endswith(SUFFIX):
+        msg = f"{model}: info reads config.json, which an .npz lacks; give a folder or "
+        raise HubError(msg + "a hub name, or run generate on the file")
+    if is_here(model):
+        return checkpoint_folder(model, revision=revision, token=token)
+    fetch = partial(
+        hub_file,
+        model,
+        repo_type="model",
+        revision=revision,
+        token=token,
+        instead=WAYS_OUT,
+    )
+    config = fetch(CONFIG)
     for name in WELCOME:
         with suppress(HubError):
-            hub_file(model, name, repo_type="model", revision=revision)
+            fetch(name)
     return config.parent

@@ -40,6 +40,11 @@ PRETRAINED = (
     Prompt("segment car", "four <loc>, sixteen <seg>, then the name"),
 )
 
+PRETRAINING_TASKS = (
+    *("cap", "caption", "describe", "ocr"),
+    *("answer", "question", "detect", "segment"),
+)
+
 
 def prompts_of(folder: Path, kind: str) -> tuple[Prompt, ...]:
     """List the prompts of a checkpoint: its card's own, or those of its kind.

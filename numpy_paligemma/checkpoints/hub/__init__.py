@@ -100,6 +100,7 @@ def hub_file(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | None = None,
+    instead: str | None = None,
 ) -> Path:
     """Fetch one file of a repository of the hub's: its place in the cache.
 
@@ -112,6 +113,8 @@ def hub_file(
     repo_type : {"model", "dataset", "space"}
     revision, token, cache_dir : str, optional
         As in `checkpoint_folder`.
+    instead : str, optional
+        The way out that an error names; by default to give the file's path.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def hub_file(
     HubError
         If it cannot be had.
     """
-    instead = f"give the path of {filename}"
+    instead = instead or f"give the path of {filename}"
     there = _repository(repo, repo_type, token, cache_dir, instead)
     try:
         listing = there.listing(revision or "main")
