@@ -399,6 +399,81 @@ def test_what_does_not_fit_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+MODERN = {"language_model.model": "model.language_model"}
+MODERN |= {"vision_tower.vision_model": "model.vision_tower"}
+
+
+def modern(name: str) -> str:
+    """Spell a key as transformers 5 does."""
+    for old, new in MODERN.items():
+        name = name.replace(old, new)
+    return name
+
+
+@pytest.mark.parametrize("spell", [str, modern], ids=["published", "transformers 5"])
+@pytest.mark.parametrize(
+    ("expression", "more"),
+    [
+        (r".*\.(q_proj|o_proj)", 0),
+        (r"(model\.)?language_model\..*\.(q|o)_proj|.*vision.*q_proj", 0),
+        (r".*\.(q_proj|o_proj|v_proj)", 5),
+        ("all-linear", 26),
+        ("All-Linear", 26),
+    ],
+)
+def test_an_expression_names_what_has_to_be_there(
+    tiny_folder: Path,
+    tmp_path: Path,
+    spell: Callable[[str], str],
+    expression: str,
+    more: int,
+) -> None:
+    given = {spell(name): x for name, x in factors().items()}
+    options = {"target_modules": expression}
+    folder = write_adapter(tmp_path / "a", given, **options)
+    if not more:
+        found = merged(tiny_folder, folder)
+        assert_same(found, merged(tiny_folder, write_adapter(tmp_path / "b")))
+    half = {n: x for n, x in given.items() if "layers.1.self_attn.q_proj" not in n}
+    told = rf"{more + 2} named as targets and without factors \("
+    with pytest.raises(ValueError, match=told):
+        merged(tiny_folder, write_adapter(tmp_path / "a", half, **options))
+
+
+@pytest.mark.parametrize("expression", [".*nonsense", "", "q_proj", "(q_proj|o_proj)"])
+def test_an_expression_that_matches_no_whole_path_is_refused(
+    tiny_folder: Path, tmp_path: Path, expression: str
+) -> None:
+    folder = write_adapter(tmp_path / "a", target_modules=expression)
+    with pytest.raises(ValueError, match="matches no module of the model") as caught:
+        merged(tiny_folder, folder)
+    assert str(caught.value).startswith(str(folder / "adapter_config.json"))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_cannot_be_checked_is_warned_about(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, mixed: bool
+) -> None:
+    given = {n: x for n, x in factors().items() if "vision" not in n}
+    # by the names of text alone, the eye may have been called either way
+    options = {
+        "target_modules": r".*language.*(q|o)_proj|model\.vision_tower\.enc.*q_proj"
+    }
+    given = {
+        modern(n) if not mixed or "q_proj" in n else n: x for n, x in given.items()
+    }
+    merged(tiny_folder, write_adapter(tmp_path / "a", given, **options))
+    assert "target_modules" in caplog.text
+    assert "could not be checked" in caplog.text
+
+
+def test_no_targets_at_all_are_warned_about(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged(tiny_folder, write_adapter(tmp_path / "a", target_modules=None))
+    assert "could not be checked: it names nothing" in caplog.text
+
+
 REFUSED: dict[str, Any] = {
     "peft_type": ["LOHA", None, ["LORA"]],
     "r": [None, 0, "8", True, 2.5],
@@ -413,7 +488,7 @@ REFUSED: dict[str, Any] = {
         "lora_ga",
     ],
     "use_rslora": ["yes"],
-    "target_modules": [3, [1]],
+    "target_modules": [3, [1], "(q_proj"],
     "modules_to_save": ["lm_head"],
     "rank_pattern": [["q_proj"], {"q_proj": 0}, {"(": 2}],
     "alpha_pattern": [{"q_proj": "8"}],

@@ -51,6 +51,7 @@ class Adapter:
     biases: Mapping[str, tuple[StoredTensor, float]]  # added, and times what
     replaced: Mapping[str, StoredTensor]  # tensors that are there whole
     bases: Mapping[str, StoredTensor]  # the embedding or head that was trained on
+    modules: Mapping[str, str]  # how the file calls the modules of the updates
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -86,7 +87,8 @@ def read_adapter(folder: Path) -> Adapter:
         for name, parts in tensors.factors.items()
         if BIAS in parts
     }
-    return Adapter(folder, config, updates, biases, tensors.whole, tensors.bases)
+    whole, bases = tensors.whole, tensors.bases
+    return Adapter(folder, config, updates, biases, whole, bases, tensors.module)
 
 
 def _update(name: str, tensors: SortedTensors) -> Update:

@@ -41,7 +41,8 @@ class LoraConfig:
     rank_pattern: Mapping[str, float]
     alpha_pattern: Mapping[str, float]
     by_root: bool  # rank-stabilised: alpha is divided by √r
-    targets: tuple[str, ...]  # modules by the end of their path; none by an expression
+    targets: tuple[str, ...]  # modules by the end of their path
+    expression: str | None  # or by one that the whole path matches
     everywhere: bool  # all modules that a target names have factors
     saved: tuple[str, ...]  # modules that are there whole, by the end of their path
     bias: str
@@ -70,6 +71,9 @@ def read_lora_config(folder: Path) -> LoraConfig:
     fields = read_json(path)
     _refuse_other_kinds(path, fields)
     targets = fields.get("target_modules")
+    expression = targets if isinstance(targets, str) else None
+    if expression is not None:
+        _require_expression(path, "target_modules", expression)
     narrowed = ("exclude_modules", "layers_to_transform", "layers_pattern")
     return LoraConfig(
         base=_base(path, fields.get("base_model_name_or_path")),
@@ -78,9 +82,8 @@ def read_lora_config(folder: Path) -> LoraConfig:
         rank_pattern=_pattern(path, "rank_pattern", fields),
         alpha_pattern=_pattern(path, "alpha_pattern", fields),
         by_root=fields.get("use_rslora") is True,
-        targets=()
-        if isinstance(targets, str)
-        else _names(path, "target_modules", fields),
+        targets=_names(path, "target_modules", fields) if expression is None else (),
+        expression=expression,
         everywhere=not any(fields.get(name) for name in narrowed),
         saved=_names(path, "modules_to_save", fields),
         bias=fields.get("bias", "none"),
@@ -146,12 +149,17 @@ def _pattern(path: Path, name: str, fields: Mapping[str, Any]) -> dict[str, floa
         msg = f"{path}: {name}: expected an object, found {json.dumps(value)}"
         raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
     for key in value:
-        try:
-            re.compile(key)
-        except re.error as error:
-            msg = f"{path}: {name}: expected names or expressions, {key!r} is neither: "
-            raise ValueError(msg + str(error)) from error
+        _require_expression(path, name, key)
     return {key: _number(path, f"{name}: {key}", x) for key, x in value.items()}
+
+
+def _require_expression(path: Path, name: str, text: str) -> None:
+    """Refuse what is no regular expression, as every name is one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        msg = f"{path}: {name}: expected names or expressions, {text!r} is neither: "
+        raise ValueError(msg + str(error)) from error
 
 
 def _names(path: Path, name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:

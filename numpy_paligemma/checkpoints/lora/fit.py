@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from numpy_paligemma.checkpoints.faults import told
 from numpy_paligemma.checkpoints.lora.adapter import FILE, Adapter, Update
-from numpy_paligemma.checkpoints.lora.config import fits
+from numpy_paligemma.checkpoints.lora.targets import forgotten
 from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD
 from numpy_paligemma.checkpoints.tensor import Tensor, Tensors
 
@@ -59,7 +59,7 @@ def _require_fit(adapter: Adapter, base: Mapping[str, Tensor]) -> None:
             for name, update in adapter.updates.items()
             if update.magnitude and (update.looked_up or len(update.b.shape) != 2)
         ],
-        "named as targets and without factors": _forgotten(adapter, base),
+        "named as targets and without factors": forgotten(adapter, base),
     }
     if any(faults.values()):
         msg = f"{adapter.folder / FILE}: the adapter does not fit the model: "
@@ -79,16 +79,3 @@ def _factor_shapes(
     yield f"{name}: B", update.b.shape, b
     if update.magnitude:
         yield f"{name}: magnitude", update.magnitude.shape, (out,)
-
-
-def _forgotten(adapter: Adapter, base: Mapping[str, Tensor]) -> list[str]:
-    """List the matrices that a target names and that have no factors."""
-    if not adapter.config.everywhere:
-        return []
-    modules = {
-        name: name.removesuffix(".weight")
-        for name, tensor in base.items()
-        if len(tensor.shape) > 1 and name not in {*adapter.updates, *adapter.replaced}
-    }
-    targets = adapter.config.targets
-    return [name for name, m in modules.items() if any(fits(x, m) for x in targets)]
