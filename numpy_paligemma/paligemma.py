@@ -20,6 +20,7 @@ from numpy_paligemma.checkpoints.lora.merge import Change, warn_of_another_base
 from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.checks import (
     check_arrays,
+    check_ends,
     check_options,
     check_padding,
     check_pictures,
@@ -185,6 +186,7 @@ class PaliGemma:
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
         check_padding(attention_mask)
         ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
+        check_ends(ends)
         heat = temperature if do_sample else 0
         draw = _drawer(len(input_ids), heat, top_p, seed, self.source)
         if soft_tokens is not None:
