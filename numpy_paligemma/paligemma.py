@@ -278,7 +278,7 @@ def load_hf_model(
     folder = checkpoint_folder(
         str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
-    lora = None if adapter is None else read_adapter(Path(adapter))
+    lora = None if adapter is None else read_adapter(adapter)
     archive = find_archive(folder)
     config = archive_config(archive) if archive else read_config(folder)
     place = archive or folder

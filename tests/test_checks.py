@@ -13,6 +13,7 @@ from tiny import IMAGE_ID, VOCABULARY, random_tensors, write_checkpoint, write_c
 
 from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.checkpoints.config import read_config
+from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.commands import main
 from numpy_paligemma.inputs.image import PictureError, load_image
@@ -222,6 +223,20 @@ def test_a_revision_of_what_is_on_this_disk_is_refused(tiny_folder: Path) -> Non
     for name in ["miniature", tiny_folder]:
         with pytest.raises(OSError, match="leave --revision out"):
             load_hf_model(name, revision="bfloat16")
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tiny_folder)
+    with pytest.raises(OSError, match=r"^model: expected a folder or a hub name, came"):
+        load_hf_model("")
+    picture = str(bundled("sample.jpg"))
+    assert main(["generate", "--model", "", "--image", picture, "--prompt", "x"]) == 1
+    assert "error: model: expected a folder or a hub name" in capsys.readouterr().err
+    assert main(["info", ""]) == 1
 
 
 def test_odd_metadata_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:

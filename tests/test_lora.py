@@ -569,7 +569,23 @@ def test_files_that_lack_or_are_broken_are_told(
     (folder / "adapter_config.json").write_text("{")
     load(r"adapter_config\.json: expected JSON, but")
     (folder / "adapter_config.json").unlink()
-    load(r"adapter_config\.json: no such file")
+    load(
+        r"adapter_config\.json: no such file; expected an adapter's folder to hold one"
+    )
+
+
+def test_an_adapters_name_is_expanded_and_never_empty(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(tmp_path / "a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load_hf_model(tiny_folder, adapter="~/a", device="cpu")[0].changes
+    with pytest.raises(ValueError, match="~nobody-here/a: no such folder"):
+        load_hf_model(tiny_folder, adapter="~nobody-here/a", device="cpu")
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"^adapter: expected a folder .* empty name$"):
+        load_hf_model(tiny_folder, adapter="", device="cpu")
 
 
 def test_whole_numbers_as_factors_are_refused(

@@ -68,7 +68,7 @@ def read_lora_config(folder: Path) -> LoraConfig:
         If it is missing or broken, or asks for what is not done here.
     """
     path = folder / FILE
-    fields = read_json(path)
+    fields = read_json(path, "an adapter's")
     _refuse_other_kinds(path, fields)
     targets = fields.get("target_modules")
     expression = targets if isinstance(targets, str) else None
