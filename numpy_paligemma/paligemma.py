@@ -256,8 +256,9 @@ def load_hf_model(
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
     adapter : str or path, optional
-        A LoRA adapter's folder, as peft saves it; it is merged in, and `changes` of the
-        model says what it did.
+        A LoRA adapter's folder, as peft saves it; it is merged in. `changes` of the
+        model holds a `numpy_paligemma.checkpoints.lora.merge.Change` for each matrix
+        that it changed: name, rank, scale and both norms, ‖W' – W‖ and ‖W‖.
 
     Returns
     -------

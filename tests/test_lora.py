@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy_paligemma.arrays.matrix import HalfMatrix, round_to_bfloat16, widen_b
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.lora.adapter import read_adapter
-from numpy_paligemma.checkpoints.lora.merge import Change
+from numpy_paligemma.checkpoints.lora.merge import Change, tell
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 FRONT = "base_model.model."
@@ -163,13 +164,45 @@ def test_the_records_say_how_far_each_matrix_moved(
     np.testing.assert_allclose([record.change, record.base], norms, rtol=1e-5)
     assert record.share == record.change / record.base
     assert (record.rank, record.scale) == (2, 3)
-    shares = [x.share for x in model.changes]
+    least, *_, most = sorted(model.changes, key=lambda x: x.share)
+    median = np.median([x.share for x in model.changes])
     told = (
-        f"adapter: 8 matrices changed by {min(shares):.2g} to {max(shares):.2g} of their "
-        f"norm, median {np.median(shares):.2g}; 0 tensors replaced; rounded to bfloat16 "
+        f"adapter: 8 matrices changed by {least.share:.2g} ({brief(least.name)}) to "
+        f"{most.share:.2g} ({brief(most.name)}) of their norm, median {median:.2g}; as "
+        "bfloat16"
     )
     assert told in caplog.text
     assert load_hf_model(tiny_folder, device="cpu")[0].changes == ()
+
+
+def brief(name: str) -> str:
+    """Shorten a name of one of the blocks."""
+    parts = name.removesuffix(".weight").split(".")
+    tower = "vision" if name.startswith("vision") else "language"
+    return f"{tower} {parts[parts.index('layers') + 1]} {parts[-1]}"
+
+
+def test_the_summary_is_a_line_that_fits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = "vision_tower.vision_model."
+    names = [f"{front}encoder.layers.26.self_attn.out_proj.weight"] * 298
+    names += [f"{front}embeddings.patch_embedding.weight"]
+    names += ["language_model.model.layers.41.self_attn.down_proj.weight"]
+    changes = [Change(n, 8, 2.0, 1.2e-5 * i, 1.0) for i, n in enumerate(names, start=1)]
+    adapter = read_adapter(write_adapter(tmp_path / "a"))
+    some = {str(i): next(iter(adapter.updates.values())).a for i in range(12)}
+    with caplog.at_level(logging.INFO):
+        tell(changes, replace(adapter, replaced=some), "bfloat16")
+        tell(changes[-2:], adapter, "float32")
+    long, short = caplog.messages
+    assert long == (
+        "adapter: 300 matrices changed by 1.2e-05 (vision 26 out_proj) to 0.0036 "
+        "(language 41 down_proj) of their norm, median 0.0018; 12 replaced; as bfloat16"
+    )
+    assert len(long) <= 160
+    assert "(patch_embedding)" in short
+    assert short.endswith("median 0.0036")
 
 
 def test_a_matrix_of_nought_has_no_share() -> None:
