@@ -12,7 +12,7 @@ from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
-from numpy_paligemma.checkpoints.finite import check_logits
+from numpy_paligemma.checkpoints.finite import check_logits, check_soft_tokens_finite
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.lora.adapter import read_adapter
@@ -191,6 +191,7 @@ class PaliGemma:
         draw = _drawer(len(input_ids), heat, top_p, seed, self.source)
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
+            check_soft_tokens_finite(soft_tokens, self.source)
         arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
         return self._steps(*arrays, max_new_tokens, draw, ends, tap)
 
