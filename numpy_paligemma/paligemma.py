@@ -12,7 +12,7 @@ from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
-from numpy_paligemma.checkpoints.finite import check_logits
+from numpy_paligemma.checkpoints.finite import check_logits, check_soft_tokens_finite
 from numpy_paligemma.checkpoints.generation import warn_of_generation
 from numpy_paligemma.checkpoints.hub import MINIATURE, checkpoint_folder
 from numpy_paligemma.checkpoints.load import load_weights
@@ -21,6 +21,7 @@ from numpy_paligemma.checkpoints.lora.merge import Change, warn_of_another_base
 from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.checks import (
     check_arrays,
+    check_ends,
     check_options,
     check_padding,
     check_pictures,
@@ -186,10 +187,12 @@ class PaliGemma:
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
         check_padding(attention_mask)
         ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
+        check_ends(ends)
         heat = temperature if do_sample else 0
         draw = _drawer(len(input_ids), heat, top_p, seed, self.source)
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
+            check_soft_tokens_finite(soft_tokens, self.source)
         arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
         return self._steps(*arrays, max_new_tokens, draw, ends, tap)
 
@@ -255,8 +258,9 @@ def load_hf_model(
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
     adapter : str or path, optional
-        A LoRA adapter's folder, as peft saves it; it is merged in, and `changes` of the
-        model says what it did.
+        A LoRA adapter's folder, as peft saves it; it is merged in. `changes` of the
+        model holds a `numpy_paligemma.checkpoints.lora.merge.Change` for each matrix
+        that it changed: name, rank, scale and both norms, ‖W' – W‖ and ‖W‖.
 
     Returns
     -------
@@ -277,7 +281,7 @@ def load_hf_model(
     folder = checkpoint_folder(
         str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
-    lora = None if adapter is None else read_adapter(Path(adapter))
+    lora = None if adapter is None else read_adapter(adapter)
     archive = find_archive(folder)
     config = archive_config(archive) if archive else read_config(folder)
     place = archive or folder

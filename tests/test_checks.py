@@ -13,6 +13,7 @@ from tiny import IMAGE_ID, VOCABULARY, random_tensors, write_checkpoint, write_c
 
 from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.checkpoints.config import read_config
+from numpy_paligemma.checkpoints.hub import bundled
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.commands import main
 from numpy_paligemma.inputs.image import PictureError, load_image
@@ -67,6 +68,80 @@ def test_padding_on_the_right_is_refused_where_the_next_token_is_asked(
     model.logits(**inputs)
     with pytest.raises(ValueError, match="padding on the left"):
         model.stream(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "came"),
+    [
+        (np.full((1, 3, 14, 14), 200, np.uint8), "uint8"),
+        (np.full((1, 3, 14, 14), 1), "int64"),
+        (np.arange(588.0).reshape(1, 3, 14, 14) % 256, "0 to 255"),
+        (np.full((1, 3, 14, 14), np.nan), "nan to nan"),
+        (np.full((1, 3, 14, 14), np.inf), "inf to inf"),
+        (np.zeros((1, 3, 14, 14), complex), "complex128"),
+    ],
+    ids=["bytes", "whole numbers", "to 255", "NaN", "infinity", "complex"],
+)
+def test_pixels_that_the_processor_has_not_made_are_refused(
+    model: PaliGemma, inputs: Arrays, pixels: np.ndarray, came: str
+) -> None:
+    inputs["pixel_values"] = pixels
+    told = rf"within ±10, came {came}; hand pictures to the processor"
+    for ask in (model.logits, model.stream):
+        with pytest.raises(ValueError, match=told):
+            ask(**inputs)
+    with pytest.raises(ValueError, match=told):
+        model.look(pixels)
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5])
+def test_a_mask_of_other_numbers_is_refused(
+    model: PaliGemma, inputs: Arrays, value: float
+) -> None:
+    mask = inputs["attention_mask"].astype(type(value))
+    mask[0, 0] = value
+    inputs["attention_mask"] = mask
+    with pytest.raises(ValueError, match=rf"0 for padding and 1 .* came {value}$"):
+        model.logits(**inputs)
+
+
+def test_a_mask_of_booleans_is_one(model: PaliGemma, inputs: Arrays) -> None:
+    expected = model.logits(**inputs)
+    inputs["attention_mask"] = inputs["attention_mask"] == 1
+    np.testing.assert_array_equal(model.logits(**inputs), expected)
+
+
+@pytest.mark.parametrize("ends", ["<eos>", 1.0, [1, 2.5], [None], [], True])
+def test_ends_that_are_no_ids_are_refused(
+    model: PaliGemma, inputs: Arrays, ends: Any
+) -> None:
+    with pytest.raises(
+        ValueError, match="eos_token_id: expected a token id or several"
+    ):
+        model.stream(**inputs, eos_token_id=ends)
+
+
+@pytest.mark.parametrize("ends", [1, [1, 5], (1,), np.int64(1), np.array([1])])
+def test_ends_that_are_ids_pass(model: PaliGemma, inputs: Arrays, ends: Any) -> None:
+    assert model.generate(**inputs, eos_token_id=ends, max_new_tokens=1).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda x: x.astype(np.int32), "expected floats, came int32"),
+        (lambda x: x.astype(complex), "expected floats, came complex128"),
+        (lambda x: x * np.nan, "expected finite numbers"),
+        (lambda x: x + np.inf, "expected finite numbers"),
+    ],
+    ids=["whole", "complex", "NaN", "infinity"],
+)
+def test_soft_tokens_that_are_no_numbers_are_refused(
+    model: PaliGemma, inputs: Arrays, spoil: Any, told: str
+) -> None:
+    soft = spoil(model.look(inputs["pixel_values"]))
+    with pytest.raises(ValueError, match=f"soft_tokens: {told}"):
+        model.stream(**inputs, soft_tokens=soft)
 
 
 CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
@@ -148,6 +223,20 @@ def test_a_revision_of_what_is_on_this_disk_is_refused(tiny_folder: Path) -> Non
     for name in ["miniature", tiny_folder]:
         with pytest.raises(OSError, match="leave --revision out"):
             load_hf_model(name, revision="bfloat16")
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tiny_folder)
+    with pytest.raises(OSError, match=r"^model: expected a folder or a hub name, came"):
+        load_hf_model("")
+    picture = str(bundled("sample.jpg"))
+    assert main(["generate", "--model", "", "--image", picture, "--prompt", "x"]) == 1
+    assert "error: model: expected a folder or a hub name" in capsys.readouterr().err
+    assert main(["info", ""]) == 1
 
 
 def test_odd_metadata_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_the_same_tokens_are_written_on_the_device(
     assert written[0].shape[0] == 2
     assert len(set(written[0][0].tolist())) > 1
     np.testing.assert_array_equal(written[1], written[0])
+
+
+def test_soft_tokens_stay_on_the_device(tiny_folder: Path) -> None:
+    model, inputs = on(DeviceArray, tiny_folder)
+    soft = model.look(inputs["pixel_values"])
+    assert isinstance(soft, DeviceArray)
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
+    ids = model.generate(**inputs, **options, soft_tokens=soft)
+    np.testing.assert_array_equal(ids, model.generate(**inputs, **options))
 
 
 def test_the_fake_refuses_to_mix_and_to_convert_itself() -> None:

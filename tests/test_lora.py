@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy_paligemma.arrays.matrix import HalfMatrix, round_to_bfloat16, widen_b
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.lora.adapter import read_adapter
-from numpy_paligemma.checkpoints.lora.merge import Change
+from numpy_paligemma.checkpoints.lora.merge import Change, tell
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
 
 FRONT = "base_model.model."
@@ -163,13 +164,45 @@ def test_the_records_say_how_far_each_matrix_moved(
     np.testing.assert_allclose([record.change, record.base], norms, rtol=1e-5)
     assert record.share == record.change / record.base
     assert (record.rank, record.scale) == (2, 3)
-    shares = [x.share for x in model.changes]
+    least, *_, most = sorted(model.changes, key=lambda x: x.share)
+    median = np.median([x.share for x in model.changes])
     told = (
-        f"adapter: 8 matrices changed by {min(shares):.2g} to {max(shares):.2g} of their "
-        f"norm, median {np.median(shares):.2g}; 0 tensors replaced; rounded to bfloat16 "
+        f"adapter: 8 matrices changed by {least.share:.2g} ({brief(least.name)}) to "
+        f"{most.share:.2g} ({brief(most.name)}) of their norm, median {median:.2g}; as "
+        "bfloat16"
     )
     assert told in caplog.text
     assert load_hf_model(tiny_folder, device="cpu")[0].changes == ()
+
+
+def brief(name: str) -> str:
+    """Shorten a name of one of the blocks."""
+    parts = name.removesuffix(".weight").split(".")
+    tower = "vision" if name.startswith("vision") else "language"
+    return f"{tower} {parts[parts.index('layers') + 1]} {parts[-1]}"
+
+
+def test_the_summary_is_a_line_that_fits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = "vision_tower.vision_model."
+    names = [f"{front}encoder.layers.26.self_attn.out_proj.weight"] * 298
+    names += [f"{front}embeddings.patch_embedding.weight"]
+    names += ["language_model.model.layers.41.self_attn.down_proj.weight"]
+    changes = [Change(n, 8, 2.0, 1.2e-5 * i, 1.0) for i, n in enumerate(names, start=1)]
+    adapter = read_adapter(write_adapter(tmp_path / "a"))
+    some = {str(i): next(iter(adapter.updates.values())).a for i in range(12)}
+    with caplog.at_level(logging.INFO):
+        tell(changes, replace(adapter, replaced=some), "bfloat16")
+        tell(changes[-2:], adapter, "float32")
+    long, short = caplog.messages
+    assert long == (
+        "adapter: 300 matrices changed by 1.2e-05 (vision 26 out_proj) to 0.0036 "
+        "(language 41 down_proj) of their norm, median 0.0018; 12 replaced; as bfloat16"
+    )
+    assert len(long) <= 160
+    assert "(patch_embedding)" in short
+    assert short.endswith("median 0.0036")
 
 
 def test_a_matrix_of_nought_has_no_share() -> None:
@@ -437,6 +470,81 @@ def test_what_does_not_fit_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+MODERN = {"language_model.model": "model.language_model"}
+MODERN |= {"vision_tower.vision_model": "model.vision_tower"}
+
+
+def modern(name: str) -> str:
+    """Spell a key as transformers 5 does."""
+    for old, new in MODERN.items():
+        name = name.replace(old, new)
+    return name
+
+
+@pytest.mark.parametrize("spell", [str, modern], ids=["published", "transformers 5"])
+@pytest.mark.parametrize(
+    ("expression", "more"),
+    [
+        (r".*\.(q_proj|o_proj)", 0),
+        (r"(model\.)?language_model\..*\.(q|o)_proj|.*vision.*q_proj", 0),
+        (r".*\.(q_proj|o_proj|v_proj)", 5),
+        ("all-linear", 26),
+        ("All-Linear", 26),
+    ],
+)
+def test_an_expression_names_what_has_to_be_there(
+    tiny_folder: Path,
+    tmp_path: Path,
+    spell: Callable[[str], str],
+    expression: str,
+    more: int,
+) -> None:
+    given = {spell(name): x for name, x in factors().items()}
+    options = {"target_modules": expression}
+    folder = write_adapter(tmp_path / "a", given, **options)
+    if not more:
+        found = merged(tiny_folder, folder)
+        assert_same(found, merged(tiny_folder, write_adapter(tmp_path / "b")))
+    half = {n: x for n, x in given.items() if "layers.1.self_attn.q_proj" not in n}
+    told = rf"{more + 2} named as targets and without factors \("
+    with pytest.raises(ValueError, match=told):
+        merged(tiny_folder, write_adapter(tmp_path / "a", half, **options))
+
+
+@pytest.mark.parametrize("expression", [".*nonsense", "", "q_proj", "(q_proj|o_proj)"])
+def test_an_expression_that_matches_no_whole_path_is_refused(
+    tiny_folder: Path, tmp_path: Path, expression: str
+) -> None:
+    folder = write_adapter(tmp_path / "a", target_modules=expression)
+    with pytest.raises(ValueError, match="matches no module of the model") as caught:
+        merged(tiny_folder, folder)
+    assert str(caught.value).startswith(str(folder / "adapter_config.json"))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_cannot_be_checked_is_warned_about(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, mixed: bool
+) -> None:
+    given = {n: x for n, x in factors().items() if "vision" not in n}
+    # by the names of text alone, the eye may have been called either way
+    options = {
+        "target_modules": r".*language.*(q|o)_proj|model\.vision_tower\.enc.*q_proj"
+    }
+    given = {
+        modern(n) if not mixed or "q_proj" in n else n: x for n, x in given.items()
+    }
+    merged(tiny_folder, write_adapter(tmp_path / "a", given, **options))
+    assert "target_modules" in caplog.text
+    assert "could not be checked" in caplog.text
+
+
+def test_no_targets_at_all_are_warned_about(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged(tiny_folder, write_adapter(tmp_path / "a", target_modules=None))
+    assert "could not be checked: it names nothing" in caplog.text
+
+
 REFUSED: dict[str, Any] = {
     "peft_type": ["LOHA", None, ["LORA"]],
     "r": [None, 0, "8", True, 2.5],
@@ -450,10 +558,10 @@ REFUSED: dict[str, Any] = {
         "loftq",
         "lora_ga",
     ],
-    "use_rslora": ["yes"],
-    "target_modules": [3, [1]],
+    "use_rslora": ["yes", 1],
+    "target_modules": [3, [1], "(q_proj"],
     "modules_to_save": ["lm_head"],
-    "rank_pattern": [["q_proj"], {"q_proj": 0}, {"(": 2}],
+    "rank_pattern": [["q_proj"], {"q_proj": 0}, {"q_proj": None}, {"(": 2}],
     "alpha_pattern": [{"q_proj": "8"}],
     "base_model_name_or_path": [3],
     "fan_in_fan_out": [True],
@@ -532,7 +640,23 @@ def test_files_that_lack_or_are_broken_are_told(
     (folder / "adapter_config.json").write_text("{")
     load(r"adapter_config\.json: expected JSON, but")
     (folder / "adapter_config.json").unlink()
-    load(r"adapter_config\.json: no such file")
+    load(
+        r"adapter_config\.json: no such file; expected an adapter's folder to hold one"
+    )
+
+
+def test_an_adapters_name_is_expanded_and_never_empty(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(tmp_path / "a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load_hf_model(tiny_folder, adapter="~/a", device="cpu")[0].changes
+    with pytest.raises(ValueError, match="~nobody-here/a: no such folder"):
+        load_hf_model(tiny_folder, adapter="~nobody-here/a", device="cpu")
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"^adapter: expected a folder .* empty name$"):
+        load_hf_model(tiny_folder, adapter="", device="cpu")
 
 
 def test_whole_numbers_as_factors_are_refused(

@@ -110,12 +110,12 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, whose: str = "a checkpoint's") -> dict[str, Any]:
     """Read a JSON object; ValueError in one line where there is none."""
     try:
         value = json.loads(path.read_bytes(), object_pairs_hook=without_repeats)
     except FileNotFoundError:
-        msg = f"{path}: no such file; expected a checkpoint's folder to hold one"
+        msg = f"{path}: no such file; expected {whose} folder to hold one"
         raise ValueError(msg) from None
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected JSON, but {what_is_wrong(path, error)}"

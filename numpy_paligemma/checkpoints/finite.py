@@ -34,15 +34,28 @@ def check_logits(logits: np.ndarray, place: Path | None) -> None:
     """
     if np.isfinite(logits).all():
         return
+    _blame(place)
+    msg = (
+        "the logits are not finite, and no tensor of the checkpoint's own files is to "
+        "blame: the numbers grow too large for this dtype; try float64"
+    )
+    raise ValueError(msg)
+
+
+def check_soft_tokens_finite(soft_tokens: np.ndarray, place: Path | None) -> None:
+    """Refuse soft tokens that hold NaN or infinity; on a device they stay unseen."""
+    if type(soft_tokens) is np.ndarray and not np.isfinite(soft_tokens).all():
+        _blame(place)
+        msg = "soft_tokens: expected finite numbers, came NaN or infinity"
+        raise ValueError(msg)
+
+
+def _blame(place: Path | None) -> None:
+    """Refuse a checkpoint of which a tensor is to blame."""
     culprit = None if place is None else _first_that_is_not_finite(place)
     if culprit is not None:
         msg = f"{culprit}; download it again, or ask whoever made it"
         raise ValueError(msg)
-    msg = (
-        "the logits are not finite, and no tensor of the checkpoint's own files is to "
-    )
-    msg += "blame: the numbers grow too large for this dtype; try float64"
-    raise ValueError(msg)
 
 
 def check_adapter(adapter: Adapter) -> None:

@@ -15,6 +15,21 @@ RENAMES = (
     (re.compile(r"^vision_tower\.(?!vision_model\.)"), "vision_tower.vision_model."),
 )
 
+# how a model in memory calls its modules: up to transformers 4.51, to 4.57, from 5 on
+IN_MEMORY = (
+    {"lm_head": "language_model.lm_head"},
+    {
+        "language_model.model.": "model.language_model.",
+        "vision_tower.": "model.vision_tower.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+    },
+    {
+        "language_model.model.": "model.language_model.",
+        "vision_tower.vision_model.": "model.vision_tower.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+    },
+)
+
 # buffers that a saver let slip in: they hold nothing learned
 BUFFERS = re.compile(r"\.embeddings\.position_ids$|\.rotary_emb\.inv_freq$")
 # SigLIP's pooling head: learned, and not part of PaliGemma
@@ -35,3 +50,12 @@ def canonical_name(name: str) -> str:
     for pattern, replacement in RENAMES:
         name = pattern.sub(replacement, name, count=1)
     return name
+
+
+def in_memory(module: str) -> list[str]:
+    """Turn a module's published name into its paths in memory, as in `IN_MEMORY`."""
+    paths = []
+    for fronts in IN_MEMORY:
+        front = next((f for f in fronts if module.startswith(f)), "")
+        paths.append(fronts.get(front, "") + module.removeprefix(front))
+    return paths

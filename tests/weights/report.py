@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from numpy_paligemma.checkpoints.listing import published_tensors
+from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
+
 LIBRARIES = (
     "numpy-paligemma",
     "numpy",
@@ -40,6 +43,7 @@ class Report:
     name: str
     folder: Path
     dtype: str  # transformers'
+    held: str  # our matrices', as the files have them
     tolerance: float
     processor: str = "not compared"
     answers: list[Answer] = field(default_factory=list)
@@ -51,7 +55,8 @@ class Report:
             *(f"file          {line}" for line in self._files()),
             f"versions      {_versions()}",
             f"machine       {platform.platform()}, {os.cpu_count()} cores",
-            f"transformers  {self.dtype}, eager; ours float32 on the bytes of the file",
+            f"transformers  {self.dtype}, eager",
+            f"ours          float32, matrices held in {self.held} as in the files",
             f"processors    {self.processor}",
             "",
             f"Largest relative error, all pictures (tolerance {self.tolerance:.0e}):",
@@ -92,6 +97,12 @@ class Report:
 
 
 REPORT = pytest.StashKey[Report]()
+
+
+def dtype_of(folder: Path) -> str:
+    """Name the dtype that holds a checkpoint's numbers to the last bit."""
+    dtypes = {PLAIN_NAMES[t.dtype] for t in published_tensors(folder).values()}
+    return dtypes.pop() if len(dtypes) == 1 else "float32"
 
 
 def _versions() -> str:

@@ -1,10 +1,13 @@
-"""Two runs in lockstep: nothing kept, nothing hung, whoever fails."""
+"""Two runs in lockstep: nothing kept, nothing hung, whoever fails; ours unrounded."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from lockstep import AHEAD, Meeting, errors_in_lockstep
+from report import dtype_of
+from tiny import random_tensors, stored, write_checkpoint, write_safetensors
 
 MASK = np.array([[0, 1, 1]])
 Put = Callable[[Meeting], object]
@@ -68,3 +71,22 @@ def test_theirs_is_sent_away_when_ours_fails() -> None:
 
     with pytest.raises(ZeroDivisionError):
         errors_in_lockstep(ours, theirs, MASK)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "held"),
+    [
+        (["BF16"], "bfloat16"),
+        (["F16"], "float16"),
+        (["F32"], "float32"),
+        (["F16", "BF16"], "float32"),
+    ],
+)
+def test_ours_is_held_as_the_files_are(
+    tmp_path: Path, dtypes: list[str], held: str
+) -> None:
+    folder = write_checkpoint(tmp_path)
+    tensors = enumerate(random_tensors().items())
+    files = {n: stored(x, dtypes[i % len(dtypes)]) for i, (n, x) in tensors}
+    write_safetensors(folder / "model.safetensors", files)
+    assert dtype_of(folder) == held

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from lockstep import errors_in_lockstep
 from PIL import Image
-from report import REPORT, Answer, Report
+from report import REPORT, Answer, Report, dtype_of
 from tolerances import FULL_SIZE
 
 transformers = pytest.importorskip("transformers")
@@ -58,10 +58,11 @@ def pair(request: pytest.FixtureRequest) -> Pair:
         pytest.skip("no checkpoint: say --model NAME (a hub name, a folder, miniature)")
     dtype = request.config.getoption("--model-dtype")
     folder = checkpoint_folder(name)
-    ours, processor = load_hf_model(folder)
+    held = dtype_of(folder)  # theirs is not rounded, so ours is not either
+    ours, processor = load_hf_model(folder, dtype=held)
     load = transformers.PaliGemmaForConditionalGeneration.from_pretrained
     theirs = load(folder, dtype=dtype, attn_implementation="eager").eval()
-    report = Report(name, folder, dtype, FULL_SIZE[dtype])
+    report = Report(name, folder, dtype, held, FULL_SIZE[dtype])
     request.config.stash[REPORT] = report
     return Pair(ours, processor, theirs, report)
 

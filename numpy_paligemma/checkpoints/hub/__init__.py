@@ -68,6 +68,9 @@ def checkpoint_folder(
         If it cannot be had: no such name, gated, no network, no room; or if it is no
         PaliGemma, which is known before its weights are downloaded.
     """
+    if not model:
+        msg = f"model: expected a folder or a hub name, came an empty one; {WAYS_OUT}"
+        raise HubError(msg)
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
     if model == MINIATURE or folder.is_dir() or _is_archive(folder):
         if revision is not None:

@@ -11,8 +11,10 @@ Hu et al. (2021), https://arxiv.org/abs/2106.09685, section 4.1; peft,
 ``tuners/lora/layer.py``.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from numpy_paligemma.checkpoints.lora.config import LoraConfig, read_lora_config
@@ -51,15 +53,16 @@ class Adapter:
     biases: Mapping[str, tuple[StoredTensor, float]]  # added, and times what
     replaced: Mapping[str, StoredTensor]  # tensors that are there whole
     bases: Mapping[str, StoredTensor]  # the embedding or head that was trained on
+    modules: Mapping[str, str]  # how the file calls the modules of the updates
 
 
-def read_adapter(folder: Path) -> Adapter:
+def read_adapter(adapter: str | PathLike[str]) -> Adapter:
     """Read an adapter's config and list its tensors.
 
     Parameters
     ----------
-    folder : Path
-        With `adapter_config.json` and `adapter_model.safetensors`.
+    adapter : str or path
+        A folder with `adapter_config.json` and `adapter_model.safetensors`.
 
     Raises
     ------
@@ -67,6 +70,10 @@ def read_adapter(folder: Path) -> Adapter:
         If a file is missing or broken, the kind of adapter is another, or there is a
         tensor that the config does not account for: all in one line.
     """
+    if adapter == "":
+        msg = "adapter: expected a folder with adapter_config.json, came an empty name"
+        raise ValueError(msg)
+    folder = Path(os.path.expanduser(adapter))  # noqa: PTH111  Path's raises for ~nobody
     if not folder.is_dir():
         msg = (
             f"{folder}: no such folder; expected an adapter's, with adapter_config.json"
@@ -86,7 +93,8 @@ def read_adapter(folder: Path) -> Adapter:
         for name, parts in tensors.factors.items()
         if BIAS in parts
     }
-    return Adapter(folder, config, updates, biases, tensors.whole, tensors.bases)
+    whole, bases = tensors.whole, tensors.bases
+    return Adapter(folder, config, updates, biases, whole, bases, tensors.module)
 
 
 def _update(name: str, tensors: SortedTensors) -> Update:

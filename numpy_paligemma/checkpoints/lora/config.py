@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy_paligemma.checkpoints.fields import read_json
+from numpy_paligemma.checkpoints.fields import Section, read_json, shorten
 
 FILE = "adapter_config.json"
 HONOURED = {
@@ -41,7 +41,8 @@ class LoraConfig:
     rank_pattern: Mapping[str, float]
     alpha_pattern: Mapping[str, float]
     by_root: bool  # rank-stabilised: alpha is divided by √r
-    targets: tuple[str, ...]  # modules by the end of their path; none by an expression
+    targets: tuple[str, ...]  # modules by the end of their path
+    expression: str | None  # or by one that the whole path matches
     everywhere: bool  # all modules that a target names have factors
     saved: tuple[str, ...]  # modules that are there whole, by the end of their path
     bias: str
@@ -67,29 +68,32 @@ def read_lora_config(folder: Path) -> LoraConfig:
         If it is missing or broken, or asks for what is not done here.
     """
     path = folder / FILE
-    fields = read_json(path)
-    _refuse_other_kinds(path, fields)
-    targets = fields.get("target_modules")
+    fields = Section(f"{path}: ", read_json(path, "an adapter's"))
+    _refuse_other_kinds(fields)
+    values = fields.values
+    targets = values.get("target_modules")
+    expression = targets if isinstance(targets, str) else None
+    if expression is not None:
+        _require_expression(fields, "target_modules", expression)
     narrowed = ("exclude_modules", "layers_to_transform", "layers_pattern")
     return LoraConfig(
-        base=_base(path, fields.get("base_model_name_or_path")),
-        rank=_rank(path, fields.get("r")),
-        alpha=_number(path, "lora_alpha", fields.get("lora_alpha")),
-        rank_pattern=_pattern(path, "rank_pattern", fields),
-        alpha_pattern=_pattern(path, "alpha_pattern", fields),
-        by_root=fields.get("use_rslora") is True,
-        targets=()
-        if isinstance(targets, str)
-        else _names(path, "target_modules", fields),
-        everywhere=not any(fields.get(name) for name in narrowed),
-        saved=_names(path, "modules_to_save", fields),
-        bias=fields.get("bias", "none"),
-        lora_bias=fields.get("lora_bias") is True,
-        dora=fields.get("use_dora") is True,
+        base=_base(fields),
+        rank=fields.count("r"),
+        alpha=fields.number("lora_alpha"),
+        rank_pattern=_pattern(fields, "rank_pattern"),
+        alpha_pattern=_pattern(fields, "alpha_pattern"),
+        by_root=values.get("use_rslora") is True,
+        targets=_names(fields, "target_modules") if expression is None else (),
+        expression=expression,
+        everywhere=not any(values.get(name) for name in narrowed),
+        saved=_names(fields, "modules_to_save"),
+        bias=values.get("bias", "none"),
+        lora_bias=values.get("lora_bias") is True,
+        dora=values.get("use_dora") is True,
     )
 
 
-def _refuse_other_kinds(path: Path, fields: Mapping[str, Any]) -> None:
+def _refuse_other_kinds(fields: Section) -> None:
     """Refuse what would load and then be merged wrongly."""
     known: dict[str, set[Any]] = {
         "peft_type": {"LORA"},
@@ -99,67 +103,55 @@ def _refuse_other_kinds(path: Path, fields: Mapping[str, Any]) -> None:
         "use_dora": {True, False, None},
         "lora_bias": {True, False, None},
     }
+    values = fields.values
     for name, allowed in known.items():
-        value = fields.get(name)
-        if isinstance(value, (list, dict)) or value not in allowed:
-            wanted = ", ".join(sorted(json.dumps(x) for x in allowed))
-            msg = f"{path}: {name}: expected one of {wanted}, found {json.dumps(value)}"
-            raise ValueError(msg)
-    others = fields.keys() - HONOURED - WITHOUT_EFFECT
-    asked = sorted(name for name in others if fields[name])
+        wanted = sorted(json.dumps(x) for x in allowed)  # in Python 1 would be True
+        if json.dumps(values.get(name)) not in wanted:
+            raise fields.refusal(name, f"one of {', '.join(wanted)}", values.get(name))
+    others = values.keys() - HONOURED - WITHOUT_EFFECT
+    asked = sorted(name for name in others if values[name])
     if asked:
-        said = ", ".join(f"{name} {json.dumps(fields[name])[:60]}" for name in asked)
+        said = ", ".join(f"{name} {shorten(values[name])}" for name in asked)
         msg = (
-            f"{path}: expected a plain LoRA adapter, found {said}, which is not done; "
+            f"{fields.where}expected a plain LoRA adapter, found {said}, which is not "
         )
-        raise ValueError(msg + "merge it into the base with peft")
+        raise ValueError(msg + "done; merge it into the base with peft")
 
 
-def _base(path: Path, value: object) -> str | None:
+def _base(fields: Section) -> str | None:
     """Read what the base was called."""
+    name = "base_model_name_or_path"
+    value = fields.values.get(name)
     if value is not None and not isinstance(value, str):
-        msg = f"{path}: base_model_name_or_path: expected a name, found {value!r}"
-        raise ValueError(msg)
+        raise fields.refusal(name, "a name", value)
     return value
 
 
-def _rank(path: Path, value: object) -> int:
-    """Read a whole number above nought."""
-    if type(value) is int and 0 < value < 2**31:
-        return value
-    msg = f"{path}: r: expected a whole number above 0, found {json.dumps(value)}"
-    raise ValueError(msg)
-
-
-def _number(path: Path, name: str, value: object) -> float:
-    """Read a number above nought."""
-    if type(value) in {int, float} and 0 < value < 2**31:  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    msg = f"{path}: {name}: expected a number above 0, found {json.dumps(value)}"
-    raise ValueError(msg)
-
-
-def _pattern(path: Path, name: str, fields: Mapping[str, Any]) -> dict[str, float]:
+def _pattern(fields: Section, name: str) -> dict[str, float]:
     """Read numbers by module or by regular expression."""
-    value = fields.get(name) or {}
+    value = fields.values.get(name) or {}
     if not isinstance(value, dict):
-        msg = f"{path}: {name}: expected an object, found {json.dumps(value)}"
-        raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the caller
+        raise fields.refusal(name, "an object", value)
     for key in value:
-        try:
-            re.compile(key)
-        except re.error as error:
-            msg = f"{path}: {name}: expected names or expressions, {key!r} is neither: "
-            raise ValueError(msg + str(error)) from error
-    return {key: _number(path, f"{name}: {key}", x) for key, x in value.items()}
+        _require_expression(fields, name, key)
+    numbers = Section(f"{fields.where}{name}: ", value)
+    return {key: numbers.number(key) for key in value}
 
 
-def _names(path: Path, name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
+def _require_expression(fields: Section, name: str, text: str) -> None:
+    """Refuse what is no regular expression, as every name is one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        wanted = f"names or expressions, and not one with {error}"
+        raise fields.refusal(name, wanted, text) from error
+
+
+def _names(fields: Section, name: str) -> tuple[str, ...]:
     """Read a list of names."""
-    value = fields.get(name) or []
+    value = fields.values.get(name) or []
     if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
-        msg = f"{path}: {name}: expected a list of names, found {json.dumps(value)}"
-        raise ValueError(msg)
+        raise fields.refusal(name, "a list of names", value)
     return tuple(value)
 
 

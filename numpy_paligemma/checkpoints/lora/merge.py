@@ -125,16 +125,25 @@ def tell(changes: Sequence[Change], adapter: Adapter, dtype: str) -> None:
             adapter.folder,
         )
         return
-    shares = [change.share for change in changes]
-    log.info(
-        "adapter: %d matrices changed by %.2g to %.2g of their norm, median %.2g; "
-        "%d tensors replaced%s",
-        *(len(changes), min(shares), max(shares), statistics.median(shares)),
-        len(adapter.replaced),
-        ""
-        if dtype.startswith("float") and dtype != "float16"
-        else f"; rounded to {dtype} anew",
+    least, most = (
+        pick(changes, key=lambda change: change.share) for pick in (min, max)
     )
+    whole = len(adapter.replaced)
+    log.info(
+        "adapter: %d matrices changed by %.2g (%s) to %.2g (%s) of their norm, "
+        "median %.2g%s%s",
+        *(len(changes), least.share, _short(least), most.share, _short(most)),
+        statistics.median(change.share for change in changes),
+        f"; {whole} replaced" if whole else "",
+        "" if dtype in {"float32", "float64"} else f"; as {dtype}",
+    )
+
+
+def _short(change: Change) -> str:
+    """Name a matrix by its tower, block and last word, as a line has room for."""
+    front, _, rest = change.name.removesuffix(".weight").partition(".layers.")
+    tower, last = front.partition("_")[0], (rest or front).rpartition(".")[2]
+    return f"{tower} {rest.partition('.')[0]} {last}" if rest else last
 
 
 def warn_of_another_base(adapter: Adapter, model: str) -> None:
