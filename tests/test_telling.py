@@ -355,7 +355,7 @@ def test_an_answer_without_a_box_leaves_the_picture_and_is_shown(
     out = tmp_path / "out.png"
     told(answer, "--draw", out)
     assert load_image(out).size == (30 * 23, 20 * 23)
-    line = f"{out}: no box in the answer, nothing drawn: {shown}"
+    line = f"{out}: the picture as it was, with no box in the answer: {shown}"
     assert line in notes()
 
 

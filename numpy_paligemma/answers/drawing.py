@@ -21,7 +21,7 @@ from numpy_paligemma.answers.tags import Pixels, draw_tags
 
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 DARK = {"#0072b2"}  # what white is farther from than black
-VEIL = 0.4  # how much of its colour a mask lays over what is under it
+VEIL = 0.2  # how much of its colour a mask lays over what is under it
 JPEG = {"quality": 90, "subsampling": 0}  # thin coloured lines blur at less
 LEGIBLE, LONGEST = 448, 2048  # pixels of a side: enlarged to that, never beyond this
 

@@ -50,7 +50,9 @@ def run(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
     """Make the parser."""
     p = argparse.ArgumentParser(
-        "numpy-paligemma demo", description=__doc__, allow_abbrev=False
+        "numpy-paligemma demo",
+        description="Tell what the sample picture shows, and where.",
+        allow_abbrev=False,
     )
     p.add_argument(
         "--draw", type=file_name, metavar="OUT.png", help="draw where, into this file"

@@ -52,7 +52,11 @@ def write_picture(
     drawn = draw_things(picture, things)
     _write(Path(target), encode(drawn, target))
     if not things:
-        log.info("%s: no box in the answer, nothing drawn: %s", target, shortened(said))
+        log.info(
+            "%s: the picture as it was, with no box in the answer: %s",
+            target,
+            shortened(said),
+        )
     if drawn.width > picture.width:
         times = drawn.width // picture.width
         log.info("%s: drawn %d times as large, for the labels", target, times)
