@@ -1,5 +1,6 @@
 """``numpy-paligemma generate``: answer prompts about a picture."""
 
+import argparse
 import logging
 import sys
 import time
@@ -23,13 +24,7 @@ log = logging.getLogger(__name__)
 def run(argv: Sequence[str]) -> None:
     """Answer prompts about a picture, token by token, on stdout."""
     args = parse(argv)
-    if not all(prompt.strip() for prompt in args.prompt):
-        log.warning(
-            "warning: the prompt is empty; PaliGemma expects a task, such as "
-            '"caption en", "answer en what is this?", "detect cat" or "ocr"'
-        )
-    if args.adapter is None:
-        _warn_of_no_task(args.model, args.prompt)
+    _warn_of_prompts(args)
     # first: a mistyped name should not have to wait for a checkpoint
     pictures = [load_image(name) for name in args.image]
     teller = None
@@ -50,14 +45,7 @@ def run(argv: Sequence[str]) -> None:
         )
         ask = asker(model, processor, pictures, progress)
         for prompt in args.prompt:
-            pieces = ask(
-                prompt,
-                max_new_tokens=args.max_new_tokens,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                do_sample=not args.no_sample,
-                seed=args.seed,
-            )
+            pieces = ask(prompt, **_options(args))
             said = "".join(pieces) if args.json else "".join(aloud(pieces))
             if teller:
                 teller.tell(prompt, said, model.source or Path())
@@ -65,11 +53,28 @@ def run(argv: Sequence[str]) -> None:
         teller.draw()
 
 
-def _warn_of_no_task(model: str, prompts: Sequence[str]) -> None:
-    """Warn once where a pt checkpoint, by its name, is asked what is none of its tasks."""
-    kind, _ = kind_by_name(model.rstrip("/")) or ("", "")
-    free = [p for p in prompts if p.strip() and p.split()[0] not in PRETRAINING_TASKS]
-    if kind == "pt" and free:
+def _options(args: argparse.Namespace) -> Options:
+    """Gather what the model is told of how to answer."""
+    return {
+        "max_new_tokens": args.max_new_tokens,
+        "temperature": args.temperature,
+        "top_p": args.top_p,
+        "do_sample": not args.no_sample,
+        "seed": args.seed,
+    }
+
+
+def _warn_of_prompts(args: argparse.Namespace) -> None:
+    """Warn of an empty prompt, and once where a pt checkpoint is asked without a task."""
+    asked = [prompt for prompt in args.prompt if prompt.strip()]
+    if len(asked) < len(args.prompt):
+        log.warning(
+            "warning: the prompt is empty; PaliGemma expects a task, such as "
+            '"caption en", "answer en what is this?", "detect cat" or "ocr"'
+        )
+    kind, _ = kind_by_name(args.model.rstrip("/")) or ("", "")
+    free = [prompt for prompt in asked if prompt.split()[0] not in PRETRAINING_TASKS]
+    if args.adapter is None and kind == "pt" and free:
         log.warning(
             "warning: %r begins with no task; a pt checkpoint expects one: %s",
             *(free[0], ", ".join(PRETRAINING_TASKS)),

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from numpy_paligemma.answers.detection import BOX_SCALES
 from numpy_paligemma.arrays.device import DEVICES
@@ -38,7 +38,13 @@ def parser() -> argparse.ArgumentParser:
         description="Answer prompts about a picture, one after the other.",
         allow_abbrev=False,
     )
-    add = p.add_argument
+    for add in (_add_question, _add_sampling, _add_checkpoint, _add_telling):
+        add(p.add_argument)
+    return p
+
+
+def _add_question(add: Callable[..., object]) -> None:
+    """Add what is asked of which pictures."""
     add(
         "--model",
         default=DEFAULT_MODEL,
@@ -58,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help='a task, such as "caption en"; may repeat, one look serves all',
     )
+
+
+def _add_sampling(add: Callable[..., object]) -> None:
+    """Add how tokens are drawn."""
     add(
         "--max-new-tokens",
         type=_count,
@@ -80,6 +90,10 @@ def parser() -> argparse.ArgumentParser:
         help="draw from the fewest tokens that reach P together (default %(default)s)",
     )
     add("--seed", type=_count, metavar="N", help="the same seed, the same answer")
+
+
+def _add_checkpoint(add: Callable[..., object]) -> None:
+    """Add where and how the checkpoint is held, and what of the hub."""
     add(
         "--device",
         choices=DEVICES,
@@ -100,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="HF_…",
         help="access token (default: HF_TOKEN, or what `hf auth login` left)",
     )
+
+
+def _add_telling(add: Callable[..., object]) -> None:
+    """Add how the answer is told."""
     add(
         "--draw",
         type=file_name,
@@ -126,7 +144,6 @@ def parser() -> argparse.ArgumentParser:
         help="what places are divided by: 1024 for some fine-tunes "
         "(default %(default)s)",
     )
-    return p
 
 
 def file_name(text: str) -> str:

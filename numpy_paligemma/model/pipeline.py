@@ -141,7 +141,9 @@ def decode_step(
     """
     x = tap("decoder/embed", embed_text(ids[:, None], w.decoder.embed))  # (B, 1, D)
     mask = key_mask(attention_mask, like=x)
-    window_mask = key_mask(attention_mask, like=x, window=c.text.window)
+    window_mask = mask
+    if c.text.window is not None:
+        window_mask = key_mask(attention_mask, like=x, window=c.text.window)
     positions = positions_of(attention_mask)[:, -1:]  # (B, 1)
     return _last_logits(x, positions, mask, window_mask, w, c, caches, tap)
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
 from numpy_paligemma.checkpoints.hub.errors import HubError, HubUnreachableError
 from numpy_paligemma.checkpoints.hub.files import check_room, choose, download, on_disk
 
@@ -89,10 +90,10 @@ def checkpoint_folder(
 
 def _is_archive(place: Path) -> bool:
     """Tell an `.npz`; one that is not there is no hub's name either."""
-    if place.suffix == ".npz" and not place.is_file():
+    if place.suffix == SUFFIX and not place.is_file():
         msg = f"{place}: no such file; expected a checkpoint of big_vision's; "
         raise HubError(msg + WAYS_OUT)
-    return place.suffix == ".npz"
+    return place.suffix == SUFFIX
 
 
 def hub_file(
