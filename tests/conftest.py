@@ -1,6 +1,9 @@
 """What several tests share: a generator, a picture, a tiny checkpoint, a command."""
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -35,6 +38,14 @@ def rng() -> np.random.Generator:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One float32 checkpoint for all; nobody writes into it."""
     return write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a file of the training code, which is no part of the package."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    return lambda name: importlib.import_module(f"weights.training.{name}")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What the miniature is taught of masks: true shapes, code words, and answers."""
 
-import importlib
 import random
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,6 @@ TOKENIZER = ROOT / "weights" / "miniature" / "tokenizer.model"
 CIRCLE, SQUARE, TRIANGLE, STAR, NUMBER = range(5)
 RED, BLUE, BLACK = 0, 2, 5
 CODES = tuple(range(100, 116))
-
-
-@pytest.fixture
-def training(monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("matplotlib")
-    monkeypatch.syspath_prepend(ROOT)
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(f"weights.training.{name}")
-
-    return module
 
 
 def facts(training: Any, *looks: tuple[int, int]) -> list[Any]:

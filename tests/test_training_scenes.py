@@ -1,11 +1,9 @@
 """What the miniature is taught: pictures, true answers in four languages, ids."""
 
-import importlib
 import itertools
 import json
 import random
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,6 @@ WEIGHTS = ROOT / "weights"
 CIRCLE, SQUARE, TRIANGLE, STAR, NUMBER = range(5)
 RED, GREEN, BLUE, YELLOW, PURPLE, BLACK = range(6)
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
-
-
-@pytest.fixture
-def training(monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("matplotlib")
-    monkeypatch.syspath_prepend(ROOT)
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(f"weights.training.{name}")
-
-    return module
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The mask decoder's `.npz`: found by name or path, every array of it accounted for."""
 
 import logging
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.arrays.matrix import widen_bfloat16
 from numpy_paligemma.checkpoints.faults import some, told
 from numpy_paligemma.checkpoints.hub import hub_file
+from numpy_paligemma.checkpoints.typed import typed_path
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def find_mask_decoder(wanted: str | None, folder: Path) -> Path:
         return hub_file(SPACE, FILE, repo_type="space")
     path = (folder.parent if folder.is_file() else folder) / FILE
     if wanted is not None:
-        path = Path(os.path.expanduser(wanted))  # noqa: PTH111  as in hub.py
+        path = typed_path(wanted)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         msg = f"{path}: expected a mask decoder, found {found}; {WAYS_TO_IT}"

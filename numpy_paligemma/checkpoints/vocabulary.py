@@ -28,10 +28,10 @@ def open_tokenizer(
         tokenizer = Tokenizer(path, c.image_token_id)
         found = tokenizer.decode(tokenizer.encode(CANARY))
     except ValueError as error:
-        told = what_it_is(path) or str(error)
-        if told == str(error) and not isinstance(error, UnicodeDecodeError):
+        is_else = what_it_is(path)
+        if not (is_else or isinstance(error, UnicodeDecodeError)):
             raise
-        msg = f"{path}: expected a tokenizer, but {told}"
+        msg = f"{path}: expected a tokenizer, but {is_else or error}"
         raise ValueError(msg) from error
     if found != CANARY:
         msg = f"{path}: {CANARY!r} comes back as {found!r}; download it again"

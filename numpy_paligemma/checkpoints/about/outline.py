@@ -1,6 +1,5 @@
 """A checkpoint's small files: enough to describe it, without its gigabytes."""
 
-import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy_paligemma.checkpoints.hub import (
 )
 from numpy_paligemma.checkpoints.hub.errors import HubError
 from numpy_paligemma.checkpoints.safetensors import INDEX
+from numpy_paligemma.checkpoints.typed import typed_path
 
 CONFIG = "config.json"
 WELCOME = (INDEX, "README.md")  # tell more, where a repository has them
@@ -21,8 +21,7 @@ WELCOME = (INDEX, "README.md")  # tell more, where a repository has them
 
 def is_here(model: str) -> bool:
     """Tell what lies on this disk from a hub name."""
-    is_folder = os.path.isdir(os.path.expanduser(model))  # noqa: PTH111, PTH112  ~nobody
-    return model == MINIATURE or is_folder
+    return model == MINIATURE or typed_path(model).is_dir()
 
 
 def outline_folder(

@@ -1,6 +1,5 @@
 """A model's name into a folder: bundled, on this disk, or downloaded from the hub."""
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from numpy_paligemma.checkpoints.big_vision.archive import SUFFIX
 from numpy_paligemma.checkpoints.hub.errors import HubError, HubUnreachableError
 from numpy_paligemma.checkpoints.hub.files import check_room, choose, download, on_disk
+from numpy_paligemma.checkpoints.typed import typed_path
 
 if TYPE_CHECKING:
     from numpy_paligemma.checkpoints.hub.client import Repository
@@ -72,7 +72,7 @@ def checkpoint_folder(
     if not model:
         msg = f"model: expected a folder or a hub name, came an empty one; {WAYS_OUT}"
         raise HubError(msg)
-    folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path's raises for ~nobody
+    folder = typed_path(model)
     if model == MINIATURE or folder.is_dir() or _is_archive(folder):
         if revision is not None:
             msg = f"revision {revision!r}: {model} is on this disk and has just the one"

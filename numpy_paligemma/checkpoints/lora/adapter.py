@@ -11,7 +11,6 @@ Hu et al. (2021), https://arxiv.org/abs/2106.09685, section 4.1; peft,
 ``tuners/lora/layer.py``.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -27,6 +26,7 @@ from numpy_paligemma.checkpoints.lora.tensors import (
     SortedTensors,
 )
 from numpy_paligemma.checkpoints.safetensors import StoredTensor
+from numpy_paligemma.checkpoints.typed import typed_path
 
 FILE = "adapter_model.safetensors"
 
@@ -73,7 +73,7 @@ def read_adapter(adapter: str | PathLike[str]) -> Adapter:
     if adapter == "":
         msg = "adapter: expected a folder with adapter_config.json, came an empty name"
         raise ValueError(msg)
-    folder = Path(os.path.expanduser(adapter))  # noqa: PTH111  Path's raises for ~nobody
+    folder = typed_path(adapter)
     if not folder.is_dir():
         msg = (
             f"{folder}: no such folder; expected an adapter's, with adapter_config.json"
