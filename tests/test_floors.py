@@ -21,9 +21,10 @@ FLOORS = {
     **dict.fromkeys(["arrays", "inputs", "answers"], 1),
     "checkpoints": 2,
     "paligemma": 3,
-    **dict.fromkeys(["traces", "__init__"], 4),
-    "commands": 5,
-    "__main__": 6,
+    "loading": 4,
+    **dict.fromkeys(["traces", "__init__"], 5),
+    "commands": 6,
+    "__main__": 7,
 }
 # what else than NumPy a file may import; anywhere but here it is one library too many
 LIBRARIES = {

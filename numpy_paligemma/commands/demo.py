@@ -10,7 +10,7 @@ from numpy_paligemma.commands.generate import aloud, asker
 from numpy_paligemma.commands.options import file_name
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import load_image
-from numpy_paligemma.paligemma import load_hf_model
+from numpy_paligemma.loading import load_hf_model
 
 CAPTION = "caption en"
 WHERE = ("segment red circle", "segment blue star", "segment yellow triangle")

@@ -16,7 +16,8 @@ from numpy_paligemma.commands.options import parse
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import ImageSource, load_image
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
-from numpy_paligemma.paligemma import Options, PaliGemma, load_hf_model
+from numpy_paligemma.loading import load_hf_model
+from numpy_paligemma.paligemma import Options, PaliGemma
 
 log = logging.getLogger(__name__)
 
