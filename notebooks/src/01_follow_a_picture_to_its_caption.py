@@ -457,7 +457,8 @@ for axis, k in zip(axes, [1, 2], strict=True):
 show(
     figure,
     "Figure 6. The eight likeliest tokens at the second and the third step. The taken "
-    "one is far ahead, and behind it stand other colours (left), other shapes and some strays (right).",
+    "one is far ahead. Behind it stand other colours first (left), other shapes (right), and some "
+    "strays.",
     "Two bar charts of probabilities on a logarithmic axis, one for each step.",
 )
 

@@ -257,10 +257,10 @@ for b, (axis, amount) in enumerate(zip(axes, change, strict=True)):
 show(
     figure,
     "Figure 4. How much each patch's vector changes when the question says `star` instead of "
-    "`circle`, on one scale for all: nothing to speak of in block 0, then most of all the patches "
-    "of the circle.",
-    "The photo four times, one for each block: all dark, then brighter from block to block on and "
-    "around the circle.",
+    "`circle`, on one scale for all: little in block 0, then more from block to block, most of all "
+    "on the star and the paper beside it.",
+    "The photo four times, one for each block: dark, then brighter from block to block, brightest "
+    "on and around the star.",
 )
 
 # %% [markdown]
