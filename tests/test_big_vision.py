@@ -17,7 +17,7 @@ from tiny_tokenizer import paligemma_file, write_tokenizer
 from tolerances import FLOAT32_LOGITS, relative_error
 
 from numpy_paligemma import load_hf_model
-from numpy_paligemma.arrays.matrix import HalfMatrix
+from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.checkpoints.big_vision.config import archive_config
 from numpy_paligemma.checkpoints.big_vision.names import (
     ATTENTION,
@@ -227,7 +227,7 @@ def test_an_array_is_read_once_and_matrices_are_rows_in_one_piece(
     w = load_weights(path, config, "bfloat16")
     assert sorted(read) == sorted(f"{key}.npy" for key in arrays)
     for matrix in [w.decoder.embed, w.decoder.blocks[1].o_proj]:
-        assert isinstance(matrix, HalfMatrix)
+        assert isinstance(matrix, HeldMatrix)
         assert matrix.halves.flags.c_contiguous
         assert matrix.halves.flags.aligned
 

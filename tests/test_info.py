@@ -18,7 +18,7 @@ from tiny import random_tensors, write_checkpoint, write_shards
 
 from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.arrays.hold import HELD_DTYPES, hold_matrix, hold_vector
-from numpy_paligemma.arrays.matrix import HalfMatrix
+from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.checkpoints.about.describe import describe
 from numpy_paligemma.checkpoints.about.prompts import MIX, PRETRAINED, prompts_of
 from numpy_paligemma.checkpoints.about.sizes import count_parameters, memory_bills
@@ -111,7 +111,7 @@ def held_bytes(weights: Any) -> int:
     seen: dict[int, int] = {}
 
     def walk(node: Any) -> None:
-        if isinstance(node, np.ndarray | HalfMatrix):
+        if isinstance(node, np.ndarray | HeldMatrix):
             seen[id(node)] = node.nbytes
         elif node is not None:
             for part in node if isinstance(node, tuple) else vars_of(node):

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from benchmarks.full_size import write_checkpoint
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 
 MINIATURE = ROOT / "weights" / "miniature"
 
