@@ -21,7 +21,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
-       numpy-paligemma demo [--draw OUT.png]
+       numpy-paligemma demo [--draw OUT.png] [--profile]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
 

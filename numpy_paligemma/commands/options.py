@@ -10,6 +10,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 
 TELLING = ("--mask-decoder", "--box-scale")  # of use to --draw and --json alone
 DEFAULT_MODEL = "google/paligemma-3b-pt-224"
+PROFILE_HELP = "after the answer, a table of where its time went (processor only)"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -144,6 +145,7 @@ def _add_telling(add: Callable[..., object]) -> None:
         help="what places are divided by: 1024 for some fine-tunes "
         "(default %(default)s)",
     )
+    add("--profile", action="store_true", help=PROFILE_HELP)
 
 
 def file_name(text: str) -> str:
