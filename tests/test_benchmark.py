@@ -59,8 +59,9 @@ def test_first_further_and_peak_are_told_apart(tmp_path: Path) -> None:
     assert cells["peak memory after load / checkpoint"] == ["1.25"]
 
 
-def test_shares_are_of_the_limits_in_the_same_file(tmp_path: Path) -> None:
-    cells = printed(tmp_path / "x", a_run(), LIMITS)
+def test_shares_are_of_the_highest_limit(tmp_path: Path) -> None:
+    disturbed = {key: 0.5 * x if key != "kind" else x for key, x in LIMITS.items()}
+    cells = printed(tmp_path / "x", a_run(), disturbed, LIMITS, disturbed)
     assert cells["prefill / limit"] == ["0.5"]  # 1000 GFLOP in 10 s, of 200 a second
     assert cells["each further token / limit"] == ["0.5"]  # 2 GB in 0.1 s, of 40
 

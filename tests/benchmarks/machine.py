@@ -6,6 +6,7 @@ import platform
 import re
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 LIBRARIES = ("numpy", "torch", "transformers")
@@ -24,7 +25,7 @@ def describe() -> str:
     flags = " ".join(f for f in FLAGS if re.search(rf"\b{f}\b", cpu)) or "none of them"
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    versions = [f"{library} {version(library)}" for library in LIBRARIES]
+    versions = [f"{name} {version(name)}" for name in LIBRARIES if find_spec(name)]
     versions.insert(1, f"{blas['name']} {blas['version']}")
     return (
         f"{time.strftime('%Y-%m-%d')}, {name} (family {family}, model {model}: "
