@@ -148,6 +148,7 @@ def measure(a: argparse.Namespace, figures: Path) -> None:
                 counts = number == 0 and job[0] == OURS and job[2:] == (SIZE, 1)
                 found = run(job, folders[job.size], work=counts)
                 note(file, "run", found)
+            note(file, "limits", child([HERE / "machine.py"]))
 
 
 def note(file: TextIO, kind: str, fields: dict[str, object]) -> None:
