@@ -66,7 +66,7 @@ def _lines(rows: Sequence[Row], limits: Limits) -> list[Line]:
 def _tenths(rows: Sequence[Row]) -> list[int]:
     """Share 1,000 out by seconds: what is rounded are sums, so that nothing is lost."""
     sums = [0.0, *accumulate(row.seconds for row in rows)]
-    whole = [round(1000 * s / sums[-1]) for s in sums]
+    whole = [round(1000 * s / (sums[-1] or 1)) for s in sums]
     return [after - before for before, after in pairwise(whole)]
 
 
@@ -83,7 +83,7 @@ def _cells(line: Line, tokens: int) -> list[str]:
     """Write a line's cells; what does not apply stays empty."""
     label, row, tenths, least = line
     cells = [label, f"{row.seconds:.5f}", f"{tenths / 10:.1f} %", str(row.calls or "")]
-    if row.read:
+    if row.read and row.seconds:
         flops, read = row.flops / row.seconds / 1e9, row.read / row.seconds / 1e9
         cells += [f"{flops:.1f}", f"{read:.2f}", f"{least / row.seconds:.0%}"]
     else:
