@@ -601,7 +601,7 @@ def wait_for(reached, asking: subprocess.Popen[bytes]) -> None:
 def test_too_little_room_is_told_before_the_download(hub: Hub) -> None:
     hub.repositories["some/model"].sizes["model.safetensors"] = 7 * 10**18
     line = told("some/model")
-    assert line.startswith("some/model: 7e+09 GB to download, but ")
+    assert line.startswith("some/model: 7,000,000,000.0 GB to download, but ")
     assert " GB free on /" in line
     assert not hub.served
 

@@ -56,6 +56,12 @@ class Part:
         """The file that it lies in."""
         return self.array.path
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the rows lie in one piece in a file that is not compressed."""
+        in_order = self.axes == tuple(range(len(self.axes)))
+        return in_order and self.array.start is not None
+
     def read(self) -> np.ndarray:
         """Cut the tensor out: `shape`, its rows in one piece; bfloat16 as uint16 bits."""
         whole = self.whole(self.array)
