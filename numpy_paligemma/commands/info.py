@@ -33,7 +33,7 @@ MAIN = (
     "main; generate takes the branch bfloat16 where there is one, unless --revision "
     "or --dtype asks for another"
 )
-SLOW = "; slow: more than that, so swapped, or read again for every token"
+SLOW = "  slow: swapped, or read from the disk again for every token"
 OWN_TASK = (
     "this is a fine-tune: it answers only the prompts of the task that its name tells; "
     "those above are what its relatives understand"
@@ -135,13 +135,16 @@ def _memory_lines(costs: _Costs) -> Iterable[str]:
     yield f"memory for 1 row of {costs.tokens:,} positions, by --dtype"
     heads = ["weights", "KV cache", "activations", "total", "load peak"]
     yield f"  {'':9}" + "".join(f"{head:>12}" for head in heads) + "  fits"
+    fits = {dtype: fit_of(bill, here) for dtype, bill in costs.bills.items()}
     for dtype, bill in costs.bills.items():
         parts = [bill.weights, bill.cache, bill.activations, bill.total, bill.load_peak]
         sizes = "".join(f"{size_text(part):>12}" for part in parts)
-        yield f"  {dtype:9}{sizes}  {fit_of(bill, here)}"
+        yield f"  {dtype:9}{sizes}  {fits[dtype]}"
     swap = here.most - here.free
     room = f"{size_text(here.free)}{f' and {size_text(swap)} of swap' * (swap > 0)}"
-    yield f"  fits: {here.whose} has {room} free{SLOW}"
+    yield f"  fits: {here.whose} has {room} free"
+    if "slow" in fits.values():
+        yield SLOW
 
 
 def _notes(about: Description) -> Iterable[str]:

@@ -21,7 +21,7 @@ SINGLE, DOUBLE = 4, 8  # bytes of a float32, a float64
 HELD_BYTES = {"int8": 1, "bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
 STORED_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 # arrays of the largest kind that are alive at once, counted in the formulas
-SCORES, HIDDEN, STREAMS, PICTURES, LOGITS = 3, 5, 10, 2, 3
+SCORES, HIDDEN, STREAMS, PICTURES, LOGITS = 3, 5, 7, 2, 2
 DRAWING = 8  # float64 arrays as long as the vocabulary, for one row at a time
 CONVERTING = 32  # bytes a number of a block, while it becomes another dtype
 ANSWER_TOKENS = 100  # generate's own default

@@ -80,7 +80,7 @@ def require_room_to_load(
     if fit == "yes":
         return
     needs = f"{place} held as {dtype} needs {_parts(bill)}, but {_there(here)}"
-    ways = _ways_out(c, bills, here)
+    ways = _ways_out(c, dtype, bills, here)
     if fit == "no":
         msg = f"{needs}; {ways}"
         raise MemoryError(msg)
@@ -150,22 +150,18 @@ def _there(here: Memory, taken: int = 0) -> str:
     return f"{here.whose} has {free} free"
 
 
-def _ways_out(c: PaliGemmaConfig, bills: Mapping[str, Bill], here: Memory) -> str:
+def _ways_out(
+    c: PaliGemmaConfig, asked: str, bills: Mapping[str, Bill], here: Memory
+) -> str:
     """Name what would fit, or at least run, and what always helps."""
-    fits = {dtype: fit_of(bill, here) for dtype, bill in bills.items()}
+    fits = {d: fit_of(bill, here) for d, bill in bills.items() if d != asked}
     fit, slowly = ("yes", "") if "yes" in fits.values() else ("slow", ", slowly")
-    small = sorted(
-        (bill.total, bill.needed, dtype)
-        for dtype, bill in bills.items()
-        if fits[dtype] == fit
-    )
-    ways = [
-        f"--dtype {dtype} ({size_text(total)}{slowly})" for total, _, dtype in small[:2]
-    ]
+    best: dict[int, str] = {}  # by size; of equally large ones the one mapped
+    for dtype in sorted(fits, key=lambda d: (-bills[d].total, bills[d].needed)):
+        if fits[dtype] == fit:
+            best.setdefault(bills[dtype].total, dtype)
+    ways = [f"--dtype {d} ({size_text(size)}{slowly})" for size, d in best.items()][:2]
     if c.vision.image_size > SMALLEST_PICTURE:
         ways.append("a checkpoint for smaller pictures")
-    return (
-        f"use {', or '.join(ways)}, or close other programs"
-        if ways
-        else "close other programs"
-    )
+    use = f"use {', or '.join(ways)}, or " if ways else ""
+    return use + "close other programs"
