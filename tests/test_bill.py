@@ -231,6 +231,11 @@ def test_so_it_is_with_what_gemma_2_adds(case: str) -> None:
     assert LEAST * billed <= peak <= billed
 
 
+def test_the_logits_of_many_rows_are_on_the_bill() -> None:
+    billed, peak = answering_peak(WIDE["the vocabulary"], "float32", 24)
+    assert LEAST * billed <= peak <= billed
+
+
 def test_the_cache_is_what_the_model_makes_room_for(tiny_folder: Path) -> None:
     c = read_config(tiny_folder)
     bills = memory_bills(c, 40)

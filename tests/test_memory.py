@@ -162,6 +162,19 @@ def test_a_container_sees_its_group_as_the_top(fake: Fake, own: str, root: str) 
     assert memory_here(process) == Memory(3.5 * GB, 3.5 * GB, CONTAINER)
 
 
+def test_groups_below_the_mounted_one_are_found_by_the_rest_of_their_name(
+    fake: Fake,
+) -> None:
+    outer = V2 | {"memory.max": "max"}
+    process = fake({"": outer, "b": V2}, "0::/docker/1a/b", root="/docker/1a")
+    assert memory_here(process).whose == CONTAINER
+
+
+def test_the_groups_of_other_controllers_are_not_asked(fake: Fake) -> None:
+    process = fake({"cpus": V1}, "4:memory:/\n5:cpuset:/cpus", V1_MOUNT)
+    assert memory_here(process) == Memory(10 * GB, 13 * GB, MACHINE)
+
+
 def test_a_group_that_has_spent_everything_has_nothing_and_not_less(fake: Fake) -> None:
     full = V2 | {"memory.max": GB, "memory.stat": "active_file 0\ninactive_file 0"}
     here = memory_here(fake({"a": full}, "0::/a"))

@@ -58,9 +58,10 @@ class Part:
 
     @property
     def mapped(self) -> bool:
-        """Whether the rows lie in one piece in a file that is not compressed."""
-        in_order = self.axes == tuple(range(len(self.axes)))
-        return in_order and self.array.start is not None
+        """Whether `read` cuts it out of the file's own pages: nothing is to be moved."""
+        start, order = self.array.start, tuple(range(len(self.axes)))
+        aligned = start is not None and start % self.array.dtype.itemsize == 0
+        return aligned and self.array.order == "C" and self.axes == order
 
     def read(self) -> np.ndarray:
         """Cut the tensor out: `shape`, its rows in one piece; bfloat16 as uint16 bits."""
