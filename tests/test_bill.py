@@ -28,6 +28,7 @@ from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD
 from numpy_paligemma.checkpoints.safetensors import DTYPES
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
@@ -113,16 +114,21 @@ def sized(pixels: int, eye: tuple[int, ...], text: tuple[int, ...]) -> PaliGemma
 MIDDLING = sized(28, (96, 1, 2, 384), (12000, 256, 2, 4, 1, 64, 2048))
 
 
+def write_middling(folder: Path, dtype: str, *copies: str) -> Path:
+    """Write a checkpoint of seven million numbers, its embedding under more names."""
+    take = Random("float32")
+    paligemma_weights(take, MIDDLING, tied=True)
+    drawn = take.drawn | dict.fromkeys(copies, take.drawn[EMBEDDING])
+    tensors: dict[str, Written] = {n: stored(x, dtype) for n, x in drawn.items()}
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
 @pytest.fixture(scope="module", params=DTYPES)
 def written(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Path, str]:
-    """Write a checkpoint of seven million numbers; the folder and its dtype."""
-    take, folder = Random("float32"), tmp_path_factory.mktemp("middling")
-    paligemma_weights(take, MIDDLING, tied=True)
-    tensors: dict[str, Written] = {
-        name: stored(x, request.param) for name, x in take.drawn.items()
-    }
-    write_safetensors(folder / "model.safetensors", tensors)
-    return folder, request.param
+    """Write a checkpoint once a dtype; the folder and the dtype."""
+    folder = tmp_path_factory.mktemp("middling")
+    return write_middling(folder, request.param), request.param
 
 
 def bill_of(dtype: str, found: str) -> Bill:
@@ -140,6 +146,12 @@ def test_loading_takes_no_more_than_the_bill_says(
     own = bill_of(dtype, found).load_own
     assert peak - LISTING <= own
     assert LEAST * own <= peak
+
+
+def test_a_head_is_held_against_the_embedding_in_little_memory(tmp_path: Path) -> None:
+    folder = write_middling(tmp_path, "BF16", HEAD)
+    peak = peak_of(lambda: load_weights(folder, MIDDLING, "bfloat16"))
+    assert peak - LISTING <= bill_of("bfloat16", "BF16").load_own
 
 
 @pytest.mark.parametrize("found", DTYPES)
@@ -187,10 +199,11 @@ WIDE = {
         224, (144, 2, 2, 538), (3000, 256, 2, 1, 1, 32, 2048)
     ),
 }
-NEW = 8
 
 
-def answering_peak(c: PaliGemmaConfig, dtype: str, rows: int) -> tuple[int, int]:
+def answering_peak(
+    c: PaliGemmaConfig, dtype: str, rows: int, new: int = 8
+) -> tuple[int, int]:
     """Write an answer in so many rows, all but the first padded; billed and measured."""
     model = PaliGemma(c, paligemma_weights(Random(dtype), c, tied=True))
     image, text, pad = [c.image_token_id] * c.vision.patches, [2, 5, 6, 108], 3
@@ -202,9 +215,9 @@ def answering_peak(c: PaliGemmaConfig, dtype: str, rows: int) -> tuple[int, int]
     pixels = np.full((rows, 3, side, side), 0.1, np.float32)
 
     def answer() -> None:
-        model.generate(ids, pixels, seen, max_new_tokens=NEW, eos_token_id=-1, seed=0)
+        model.generate(ids, pixels, seen, max_new_tokens=new, eos_token_id=-1, seed=0)
 
-    tokens = ids.shape[1] + NEW
+    tokens = ids.shape[1] + new
     bill = memory_bill(c, dtype, tokens, rows)
     return bill.cache + bill.activations, peak_of(answer)
 
@@ -232,7 +245,7 @@ def test_so_it_is_with_what_gemma_2_adds(case: str) -> None:
 
 
 def test_the_logits_of_many_rows_are_on_the_bill() -> None:
-    billed, peak = answering_peak(WIDE["the vocabulary"], "float32", 24)
+    billed, peak = answering_peak(WIDE["the vocabulary"], "float32", 16, new=2)
     assert LEAST * billed <= peak <= billed
 
 
