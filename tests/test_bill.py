@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_lora import write_adapter
 from tiny import Stored as Written
 from tiny import stored, write_safetensors
 
@@ -15,6 +16,7 @@ from numpy_paligemma import PaliGemma, load_hf_model
 from numpy_paligemma.arrays.hold import HELD_DTYPES, hold_matrix, hold_vector
 from numpy_paligemma.arrays.matrix import HalfMatrix
 from numpy_paligemma.checkpoints.about.bill import (
+    STORED_BYTES,
     Bill,
     Stored,
     activation_bytes,
@@ -28,6 +30,7 @@ from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.lora.adapter import read_adapter
 from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD
 from numpy_paligemma.checkpoints.safetensors import DTYPES
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
@@ -146,6 +149,37 @@ def test_loading_takes_no_more_than_the_bill_says(
     own = bill_of(dtype, found).load_own
     assert peak - LISTING <= own
     assert LEAST * own <= peak
+
+
+@pytest.mark.parametrize("dtype", HELD_DTYPES)
+def test_merging_an_adapter_takes_no_more_than_the_bill_says(
+    written: tuple[Path, str], tmp_path: Path, dtype: str
+) -> None:
+    folder, found = written
+    name = "language_model.model.layers.1.mlp.down_proj"
+    factors = {"A": np.ones((2, 2048)), "B": np.ones((256, 2))}
+    path = write_adapter(
+        tmp_path / "a",
+        {f"base_model.model.{name}.lora_{x}.weight": y for x, y in factors.items()},
+        target_modules=["down_proj"],
+        layers_to_transform=[1],
+    )
+    adapter = read_adapter(path)
+    changed = {f"{name}.weight"}
+
+    def load() -> None:
+        load_weights(folder, MIDDLING, dtype, adapter)
+
+    load()
+    plain, merged = (
+        memory_bill(
+            MIDDLING, dtype, 9, stored=lambda n, c=c: Stored(found, True, n in c)
+        )
+        for c in (set(), changed)
+    )
+    assert peak_of(load) - LISTING <= merged.load_own
+    if plain.mapped:
+        assert plain.mapped - merged.mapped == 256 * 2048 * STORED_BYTES[found]
 
 
 def test_a_head_is_held_against_the_embedding_in_little_memory(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.arrays.matrix import TILE_NUMBERS
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
+from numpy_paligemma.checkpoints.lora.merge import ROWS
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 from numpy_paligemma.model.config import PaliGemmaConfig
 
@@ -23,6 +24,8 @@ STORED_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 # arrays of the largest kind that are alive at once, counted in the formulas
 SCORES, HIDDEN, STREAMS, PICTURES, LOGITS = 3, 5, 7, 2, 2
 DRAWING = 8  # float64 arrays as long as the vocabulary, for one row at a time
+SCALE_BYTES = {"int8": SINGLE}  # a row
+MERGING = 5  # blocks of rows, while an adapter is merged into a matrix
 CONVERTING = 32  # bytes a number of a block, while it becomes another dtype
 ANSWER_TOKENS = 100  # generate's own default
 
@@ -53,7 +56,8 @@ class Stored(NamedTuple):
     """How a tensor lies in its file."""
 
     dtype: str  # as safetensors spells it
-    mapped: bool = True  # False if it is copied before it is held
+    mapped: bool = True  # False if reading it gives a copy
+    changed: bool = False  # True if an adapter is merged into it
 
 
 Stores = Callable[[str], Stored]
@@ -127,34 +131,42 @@ class _Weighing:
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Weigh a matrix."""
-        held = math.prod(shape) * HELD_BYTES[self.dtype]
-        if self.dtype == "int8":
-            held += shape[0] * SINGLE  # a scale a row
-        return self._weigh(name, math.prod(shape), held, self.dtype)
+        return self._weigh(name, shape, self.dtype)
 
     def vector(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Weigh a small tensor."""
-        numbers, arithmetic = math.prod(shape), _arithmetic(self.dtype)
-        return self._weigh(name, numbers, numbers * HELD_BYTES[arithmetic], arithmetic)
+        return self._weigh(name, shape, _arithmetic(self.dtype))
 
-    def _weigh(self, name: str, numbers: int, held: int, dtype: str) -> np.ndarray:
+    def _weigh(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """Add one tensor, and the peak at it."""
-        found, mapped = self.stored(name)
-        source = numbers * STORED_BYTES[found]
-        pages, passing = source, 0
-        if PLAIN_NAMES[found] == dtype and mapped:
+        stored, numbers = self.stored(name), math.prod(shape)
+        held = numbers * HELD_BYTES[dtype] + SCALE_BYTES.get(dtype, 0) * shape[0]
+        pages = numbers * STORED_BYTES[stored.dtype] if stored.mapped else 0
+        passing = 0
+        if stored.mapped and not stored.changed and PLAIN_NAMES[stored.dtype] == dtype:
             self.mapped += held
-            pages = 0
+            pages = 0  # counted among what is held
         else:
             self.own += held
-            passing = CONVERTING * min(numbers, TILE_NUMBERS)
-        if not mapped:  # copied as it is, or widened whole to be changed
-            pages, passing = 0, passing + max(source, numbers * SINGLE)
-        if dtype == "float64" and found != "F32":  # by way of float32
-            passing += numbers * SINGLE
+            passing = _passing(shape, dtype, stored)
         self.load_own = max(self.load_own, self.own + passing)
         self.load_peak = max(self.load_peak, self.own + self.mapped + passing + pages)
         return np.empty(0)
+
+
+def _passing(shape: tuple[int, ...], dtype: str, stored: Stored) -> int:
+    """Count the bytes that are there only while a tensor becomes what is held."""
+    numbers, number = math.prod(shape), HELD_BYTES[_arithmetic(dtype)]
+    passing = CONVERTING * min(numbers, TILE_NUMBERS)
+    if not stored.mapped:
+        passing += numbers * STORED_BYTES[stored.dtype]
+    if dtype == "float64" and stored.dtype != "F32":  # by way of float32
+        passing += numbers * SINGLE
+    if stored.changed:
+        whole = 0 if HELD_BYTES[dtype] == number else numbers
+        block = min(numbers, ROWS * (numbers // shape[0]))
+        passing += (whole + MERGING * block) * number
+    return passing
 
 
 def _arithmetic(dtype: str) -> str:

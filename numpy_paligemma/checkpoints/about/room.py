@@ -71,7 +71,7 @@ def require_room_to_load(
 
     def stored(name: str) -> Stored:
         tensor = tensors[name]
-        return Stored(tensor.dtype, tensor.mapped and name not in changed)
+        return Stored(tensor.dtype, tensor.mapped, name in changed)
 
     here = memory_here()
     bills = memory_bills(c, usual_tokens(c), stored=stored, tied=tied)
