@@ -178,7 +178,7 @@ def test_merging_an_adapter_takes_no_more_than_the_bill_says(
         for c in (set(), changed)
     )
     assert peak_of(load) - LISTING <= merged.load_own
-    if plain.mapped:
+    if plain.mapped > plain.weights / 2:  # and not vectors alone
         assert plain.mapped - merged.mapped == 256 * 2048 * STORED_BYTES[found]
 
 
