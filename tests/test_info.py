@@ -240,7 +240,7 @@ def test_the_miniature_is_told_as_it_is(info: Told) -> None:
         r"weights +109 tensors in 1 file",
         r"names +as published",
         r"total +2,098,816",
-        r"memory for 164 positions, by --dtype",
+        r"memory for 1 row of 164 positions, by --dtype",
         r"bfloat16 is what the files hold: mapped, and not converted",
     ]:
         assert re.search(row, told), row
