@@ -165,7 +165,9 @@ def test_the_branch_of_the_dtype_is_taken_and_told_of(
     said = json.loads((folder / "generation_config.json").read_text())
     assert said == {"branch": dtype}
     (note,) = notes.messages
-    assert note.startswith(f"taking the branch {dtype} of some/model (167.0 kB; main is ")
+    assert note.startswith(
+        f"taking the branch {dtype} of some/model (167.0 kB; main is "
+    )
     assert note.endswith("float32, 167.0 kB): 166.5 kB to download")
     notes.clear()
     hub.asked.clear()
