@@ -9,6 +9,7 @@ import numpy as np
 
 from numpy_paligemma.arrays.device import to_host
 from numpy_paligemma.arrays.threads import one_blas_thread
+from numpy_paligemma.checkpoints.about.room import rows_at_once
 from numpy_paligemma.checkpoints.finite import check_logits, check_soft_tokens_finite
 from numpy_paligemma.checkpoints.lora.merge import Change
 from numpy_paligemma.inputs.checks import (
@@ -171,6 +172,8 @@ class PaliGemma:
 
         Raises
         ------
+        MemoryError
+            If cache and activations are more than the memory that is there.
         ValueError
             If an option is out of range, prompt and pictures do not fit, or the
             weights hold what no answer can be drawn from; then before the first token.
@@ -185,6 +188,9 @@ class PaliGemma:
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
             check_soft_tokens_finite(soft_tokens, self.source)
+        if isinstance(like := self.weights.decoder.final_norm, np.ndarray):  # no GPU's
+            tokens = input_ids.shape[1] + max_new_tokens
+            rows_at_once(self.config, len(input_ids), tokens, str(like.dtype))
         arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
         return self._steps(*arrays, max_new_tokens, draw, ends, tap)
 
