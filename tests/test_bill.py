@@ -35,8 +35,9 @@ from numpy_paligemma.checkpoints.names import EMBEDDING, HEAD
 from numpy_paligemma.checkpoints.safetensors import DTYPES
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
 
-# of what is billed, what is really taken at least: measured 0.49 to 0.98
-LEAST = 0.35
+# of what is billed, what is really taken at least: measured 0.52 to 0.98
+LEAST = 0.5
+LEAST_LOADING = 0.35  # the blocks that are converted are counted generously
 LISTING = 1 << 20  # names, shapes and headers, which are not counted
 
 
@@ -148,7 +149,7 @@ def test_loading_takes_no_more_than_the_bill_says(
     peak = peak_of(lambda: load_weights(folder, MIDDLING, dtype))
     own = bill_of(dtype, found).load_own
     assert peak - LISTING <= own
-    assert LEAST * own <= peak
+    assert LEAST_LOADING * own <= peak
 
 
 @pytest.mark.parametrize("dtype", HELD_DTYPES)

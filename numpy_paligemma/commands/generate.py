@@ -10,6 +10,7 @@ from typing import Protocol, Unpack
 
 import numpy as np
 
+from numpy_paligemma.arrays.threads import use_threads
 from numpy_paligemma.checkpoints.about.describe import kind_by_name
 from numpy_paligemma.checkpoints.about.prompts import PRETRAINING_TASKS
 from numpy_paligemma.commands.options import parse
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 def run(argv: Sequence[str]) -> None:
     """Answer prompts about a picture, token by token, on stdout."""
     args = parse(argv)
+    use_threads(args.threads)
     watch = Stopwatch(args.device, wanted=args.profile)
     _warn_of_prompts(args)
     # first: a mistyped name should not have to wait for a checkpoint

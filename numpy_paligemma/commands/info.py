@@ -21,6 +21,7 @@ from numpy_paligemma.checkpoints.about.prompts import MIX, Prompt, prompts_of
 from numpy_paligemma.checkpoints.about.room import fit_of
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 from numpy_paligemma.checkpoints.units import size_text
+from numpy_paligemma.commands.options import positive
 
 WIDTH = 79
 LABEL = 13  # letters of the left column
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("model", help='hub name, folder, or "miniature"')
     p.add_argument(
         "--tokens",
-        type=_positions,
+        type=positive,
         metavar="N",
         help="positions to count memory for: picture, prompt and answer "
         f"(default: the picture's and {ANSWER_TOKENS} more)",
@@ -97,14 +98,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--revision", help="a branch, tag or commit on the hub")
     p.add_argument("--token", metavar="HF_…", help="access token, as for generate")
     return p
-
-
-def _positions(text: str) -> int:
-    """Read how many positions there are."""
-    if not (text.isdecimal() and len(text) < 10 and int(text)):
-        msg = f"expected a whole number above 0, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _lines(about: Description, revision: str | None, costs: _Costs) -> Iterable[str]:

@@ -107,6 +107,12 @@ def _add_checkpoint(add: Callable[..., object]) -> None:
         default="bfloat16",
         help="how to hold matrices (default %(default)s)",
     )
+    add(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="cores to use (default: all, or OMP_NUM_THREADS)",
+    )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
     add("--adapter", metavar="FOLDER", help="a LoRA adapter, merged into the model")
@@ -160,6 +166,14 @@ def _count(text: str) -> int:
     """Read a whole number, nought or more."""
     if not (text.isdecimal() and len(text) < 10):
         msg = f"expected a whole number, 0 to 999999999, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number, one or more."""
+    if not (text.isdecimal() and len(text) < 10 and int(text)):
+        msg = f"expected a whole number above 0, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numpy_paligemma.arrays.hold import HELD_DTYPES
+from numpy_paligemma.arrays.hold import CONVERTED, HELD_DTYPES
 from numpy_paligemma.arrays.matrix import TILE_NUMBERS
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.lora.merge import ROWS
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
 from numpy_paligemma.model.config import PaliGemmaConfig
+from numpy_paligemma.model.parallel import threads
 
 SINGLE, DOUBLE = 4, 8  # bytes of a float32, a float64
 HELD_BYTES = {"int8": 1, "bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
 STORED_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 # arrays of the largest kind that are alive at once, counted in the formulas
-SCORES, HIDDEN, STREAMS, PICTURES, LOGITS = 3, 5, 7, 2, 2
+SCORES, HIDDEN, STREAMS, PICTURES, LOGITS = 2, 2, 8, 2, 2
 DRAWING = 8  # float64 arrays as long as the vocabulary, for one row at a time
 SCALE_BYTES = {"int8": SINGLE}  # a row
 MERGING = 5  # blocks of rows, while an adapter is merged into a matrix
@@ -157,7 +158,7 @@ class _Weighing:
 def _passing(shape: tuple[int, ...], dtype: str, stored: Stored) -> int:
     """Count the bytes that are there only while a tensor becomes what is held."""
     numbers, number = math.prod(shape), HELD_BYTES[_arithmetic(dtype)]
-    passing = CONVERTING * min(numbers, TILE_NUMBERS)
+    passing = CONVERTING * min(numbers, CONVERTED * threads())
     if not stored.mapped:
         passing += numbers * STORED_BYTES[stored.dtype]
     if dtype == "float64" and stored.dtype != "F32":  # by way of float32
@@ -190,9 +191,16 @@ def activation_bytes(c: PaliGemmaConfig, tokens: int, dtype: str, rows: int = 1)
     """
     number = HELD_BYTES[_arithmetic(dtype)]
     once = c.text.vocab_size * DRAWING * DOUBLE
-    if HELD_BYTES[dtype] < number:
-        once = max(once, min(TILE_NUMBERS, c.text.vocab_size * c.text.width) * SINGLE)
+    if number == SINGLE:  # a tile for each thread
+        once += min(TILE_NUMBERS * threads(), _largest_matrix(c)) * SINGLE
     return once + rows * number * _widest(c, tokens)
+
+
+def _largest_matrix(c: PaliGemmaConfig) -> int:
+    """Count the numbers of the largest matrix, of which tiles are made."""
+    text, eye = c.text, c.vision
+    rows = max(text.vocab_size, text.mlp_width, text.heads * text.head_dim)
+    return max(rows * text.width, max(eye.mlp_width, eye.width) * eye.width)
 
 
 def _widest(c: PaliGemmaConfig, tokens: int) -> int:
@@ -201,7 +209,8 @@ def _widest(c: PaliGemmaConfig, tokens: int) -> int:
     eye = max(SCORES * c.vision.heads * P**2, HIDDEN * P * c.vision.mlp_width)
     eye += STREAMS * P * c.vision.width
     width = max(c.text.width, c.text.heads * c.text.head_dim)
-    text = max(SCORES * c.text.heads * tokens**2, HIDDEN * tokens * c.text.mlp_width)
+    scores = SCORES + (c.text.score_cap is not None)
+    text = max(scores * c.text.heads * tokens**2, HIDDEN * tokens * c.text.mlp_width)
     text += STREAMS * tokens * width
     drawing = LOGITS * c.text.vocab_size
     picture = c.vision.channels * c.vision.image_size**2
