@@ -36,14 +36,7 @@ def run(argv: Sequence[str]) -> None:
     # weights that overflow end in one line of ours, without NumPy's warnings before it
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
-        model, processor = load_hf_model(
-            args.model,
-            device=args.device,
-            dtype=args.dtype,
-            revision=args.revision,
-            token=args.token,
-            adapter=args.adapter,
-        )
+        model, processor = load_asked(args)
         ask = asker(model, processor, pictures, progress)
         for prompt in args.prompt:
             pieces = ask(prompt, **_options(args))
@@ -52,6 +45,18 @@ def run(argv: Sequence[str]) -> None:
                 teller.tell(prompt, said, model.source or Path())
     if teller:
         teller.draw()
+
+
+def load_asked(args: argparse.Namespace) -> tuple[PaliGemma, PaliGemmaProcessor]:
+    """Load the checkpoint that the options ask for."""
+    return load_hf_model(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        revision=args.revision,
+        token=args.token,
+        adapter=args.adapter,
+    )
 
 
 def _options(args: argparse.Namespace) -> Options:
