@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Command, assert_one_line
+from fake_device import DeviceArray
 from golden_line import GOLDEN, load_golden
 from safetensors.numpy import load_file
 from tiny import random_tensors, write_checkpoint
 from tolerances import FLOAT64, relative_error
 
 from numpy_paligemma import PaliGemma, load_hf_model
+from numpy_paligemma.arrays.device import map_arrays
 from numpy_paligemma.checkpoints.safetensors import list_file, read_metadata
 from numpy_paligemma.checkpoints.taps import every_tap
 from numpy_paligemma.model.tap import recorder
@@ -191,6 +193,18 @@ def test_a_tap_that_replaces_is_recorded_and_followed(
     assert not held["decoder/block00/mlp/out"].any()
     mid, after = (held[f"decoder/block00/{name}"] for name in ("mid", "out"))
     np.testing.assert_array_equal(mid, after)
+
+
+def test_a_trace_from_a_device_is_the_same_file(
+    tiny_folder: Path, inputs: Arrays, out: Path
+) -> None:
+    model, _ = load_hf_model(tiny_folder, device="cpu", dtype="bfloat16")
+    written = []
+    for place in (np.array, DeviceArray):
+        moved = PaliGemma(model.config, map_arrays(model.weights, place))
+        record_trace(out, moved, with_answer(inputs, [7, 8]), steps=2)
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_metadata_say_what_it_is_a_trace_of(
