@@ -114,6 +114,15 @@ def list_file(path: Path) -> list[StoredTensor]:
     ]
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what a file says of itself; nothing where it is no safetensors file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
 def read_index(index: Path) -> dict[str, str]:
     """Read which tensor lies in which shard; ValueError if the file does not say it."""
     shard_of = read_json(index).get("weight_map")
