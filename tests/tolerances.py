@@ -7,6 +7,11 @@ import numpy as np
 # outside the root, 4.6e-7, and 0.04472 for GELU's 0.044715, 4.8e-7
 ORACLE = 1e-12
 
+# --- a held matrix multiplied by two algorithms ---------------------------------------
+# On a device whole rows, on a processor lanes and tiles, of 96 terms, relative to the
+# largest. Rounding: 6.0e-7. Smallest mistake: x rounded to bfloat16 as well, 1.0e-3
+FLOAT32_PRODUCT = 5e-6
+
 # --- a reader's layers against ours, float64 ------------------------------------------
 # rounding: 6e-15 (rope_table by complex exponentials; elsewhere 5e-16); smallest mistake:
 # LayerNorm with its eps outside the root, seen through a whole block, 2.6e-5

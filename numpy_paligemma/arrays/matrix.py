@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from numpy_paligemma.arrays.device_product import device_product
 from numpy_paligemma.arrays.threads import one_blas_thread, scratch, unpacked_rows
-from numpy_paligemma.model.parallel import cut, in_parallel, threads
+from numpy_paligemma.model.parallel import cut, in_parallel, on_host, threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,8 @@ UNLOCKED = 512  # NumPy's matmul keeps Python's lock for results of 500 numbers 
 
 class HeldMatrix:
     """A matrix (out, in) held in 8, 16 or 32 bits a number, multiplied in float32.
+
+    On a device, too, where `device_product` multiplies.
 
     Speaks the two operations of the model, ``x @ w.T`` and ``w[ids]``; anything else,
     `np.asarray` included, is refused, so that it is never widened whole unawares.
@@ -76,10 +79,12 @@ class HeldMatrix:
         """The transpose, to stand on the right of ``@``."""
         return TransposedMatrix(self)
 
-    def __getitem__(self, ids: np.ndarray | slice) -> np.ndarray:
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         """Pick rows: ids (...) -> float32 (..., in)."""
+        ids = np.asarray(ids, like=self.numbers)  # once, for numbers and scales
         picked = self.numbers[ids]
-        wide = self.form.widen(picked, np.empty(picked.shape, np.float32))
+        room = np.empty(picked.shape, np.float32, like=picked)
+        wide = self.form.widen(picked, room)
         return wide if self.scales is None else wide * self.scales[ids][..., None]
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
@@ -97,16 +102,20 @@ class TransposedMatrix:
         self.matrix = matrix
 
     def __rmatmul__(self, x: np.ndarray) -> np.ndarray:
-        """Multiply: float32 (..., in) -> float32 (..., out), on every core.
+        """Multiply: float32 (..., in) -> float32 (..., out), where the matrix is.
 
         All leading axes of `x` are one for the product, so that a batch reads the
         matrix once.
         """
         w = self.matrix
         out_width, in_width = w.shape
-        flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
-        out = np.empty((len(flat), out_width), np.float32)
-        multiply = _few_rows if len(flat) <= FEW else _many_rows
+        flat = x.reshape(-1, in_width)
+        out = np.empty((len(flat), out_width), np.float32, like=w.numbers)
+        if on_host(w.numbers):
+            flat = np.ascontiguousarray(flat, np.float32)
+            multiply = _few_rows if len(flat) <= FEW else _many_rows
+        else:
+            multiply = device_product
         multiply(flat, w.numbers, w.form, out)
         if w.scales is not None:
             out *= w.scales

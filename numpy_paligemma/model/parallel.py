@@ -33,6 +33,11 @@ def cut(length: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
+def on_host(x: np.ndarray) -> bool:
+    """Say whether `x` is NumPy's own: a device has cores of its own, and no parts."""
+    return isinstance(x, np.ndarray)
+
+
 def in_parallel(
     work: Callable[[Iterator[slice]], object], parts: Sequence[slice]
 ) -> None:
@@ -64,6 +69,9 @@ def over_rows(
     work: Callable[[np.ndarray, np.ndarray], object], x: np.ndarray, out: np.ndarray
 ) -> None:
     """Call ``work(x, out)`` on small blocks of rows; `out` is contiguous."""
+    if not on_host(x):
+        work(x, out)
+        return
     width = x.shape[-1]
     x, out = x.reshape(-1, width), out.reshape(-1, width)
 
@@ -76,6 +84,8 @@ def over_rows(
 
 def stacked_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply stacks of matrices, ``a @ b``: (..., R, H), (..., H, S) -> (..., R, S)."""
+    if not on_host(a):
+        return a @ b
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype, like=a)
 
     def each(parts: Iterator[slice]) -> None:
