@@ -32,6 +32,7 @@ from numpy_paligemma.arrays.formats import BFLOAT16
 from numpy_paligemma.arrays.hold import HELD_DTYPES, hold_matrix
 from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.inputs.processing import Inputs
+from numpy_paligemma.model import parallel
 from numpy_paligemma.model.layers import Affine
 from numpy_paligemma.model.tap import recorder
 
@@ -372,13 +373,20 @@ def test_weights_beyond_the_devices_memory_are_refused_before_any_is_sent(
     assert "or --device cpu; the processor answers" in caplog.text
 
 
-def test_a_device_that_runs_out_of_memory_says_so_with_the_way_out() -> None:
+def test_a_device_that_runs_out_of_memory_says_so_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     full = OutOfMemoryError("Out of memory allocating 1,024 bytes")
     told = (
         "^device cuda: Out of memory allocating 1,024 bytes; use --dtype int8, .* cpu$"
     )
     with pytest.raises(MemoryError, match=told), device_errors():
         raise full
+    cupy = fake_cupy()
+    cupy.asarray = failing(full)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(MemoryError, match=told):
+        to_device((np.ones(3),), "cuda")
     broken = CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access")
     told = r"^device cuda: cudaErrorIllegalAddress: .*; use --device cpu$"
     with pytest.raises(OSError, match=told), device_errors():
@@ -406,3 +414,12 @@ def test_the_command_answers_the_same_on_the_device_or_in_a_line(
     assert device.err.splitlines()[-1].startswith(
         "error: not enough memory: device cuda"
     )
+
+
+def test_nothing_on_the_device_is_cut_for_our_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, inputs = on(DeviceArray, "gemma_2", "bfloat16")
+    for room in (parallel, matrix):
+        monkeypatch.setattr(room, "in_parallel", failing(AssertionError("cut")))
+    model.generate(**inputs, max_new_tokens=3, do_sample=False)
