@@ -18,8 +18,6 @@ _helpers: list[ThreadPoolExecutor] = []  # of one thread each
 
 def use_threads(count: int) -> None:
     """Take `count` threads for every leaf from now on, the calling one among them."""
-    for helper in _helpers:
-        helper.shutdown()
     _helpers[:] = [ThreadPoolExecutor(1) for _ in range(count - 1)]
 
 
@@ -46,8 +44,11 @@ def in_parallel(
         work(_taken(left))
     finally:
         left.clear()  # after Ctrl-C nobody takes another
-        wait(started)
-    for future in started:
+        begun = [future for future in started if not future.cancel()]
+        wait(
+            begun
+        )  # and not for who is busy elsewhere, perhaps in the work around this
+    for future in begun:
         future.result()
 
 
