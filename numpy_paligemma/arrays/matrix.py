@@ -107,7 +107,8 @@ class TransposedMatrix:
         flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
         out = np.empty((len(flat), out_width), np.float32)
         multiply = _few_rows if len(flat) <= FEW else _many_rows
-        multiply(flat, w.numbers, w.form, out)
+        if len(flat):
+            multiply(flat, w.numbers, w.form, out)
         if w.scales is not None:
             out *= w.scales
         return out.reshape(*x.shape[:-1], out_width)
@@ -118,14 +119,14 @@ def _in_words(
 ) -> tuple[np.ndarray, tuple[Widen, ...]]:
     """View rows as words and give what reads each lane of them.
 
-    Rows of an odd length, or at an odd place in memory, are read number by number.
+    Rows of an odd length are read number by number. Where in memory a matrix begins
+    changes nothing: the same sums are taken in the same order.
     """
     if form.word is None:
         return numbers, form.lanes
     whole = (
         numbers.shape[1] % len(form.lanes) == 0
         and numbers.flags.c_contiguous
-        and numbers.ctypes.data % np.dtype(form.word).itemsize == 0
         and sys.byteorder == "little"
     )
     return (numbers.view(form.word), form.lanes) if whole else (numbers, (form.widen,))
