@@ -243,7 +243,10 @@ def test_a_large_product_is_right_to_rounding_on_any_number_of_threads(
     stored = held(w, kind)
     for threads in [1, 2, 64]:
         take_threads(threads)
-        assert relative_error(x @ stored.T, expected) < FLOAT32_TAPS
+        found = x @ stored.T
+        assert relative_error(found, expected) < FLOAT32_TAPS
+        # to the bit, whichever thread took which tile
+        np.testing.assert_array_equal(x @ stored.T, found)
 
 
 @pytest.mark.parametrize(
