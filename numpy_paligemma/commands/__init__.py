@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from numpy_paligemma import __version__
-from numpy_paligemma.commands import demo, generate, info
+from numpy_paligemma.commands import compare, demo, generate, info
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "compare": compare.run,
     "demo": demo.run,
     "generate": generate.run,
     "info": info.run,
@@ -21,12 +22,14 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
+       numpy-paligemma compare A B
        numpy-paligemma demo [--draw OUT.png]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
 
   generate   answer a prompt about a picture (the word may be left out)
   info       what a checkpoint is, and what it costs to run
+  compare    where two traces part, and why
   demo       tell what the sample picture shows, and where, with the bundled miniature
 
 numpy-paligemma generate --help lists the options, --version says which this is.
@@ -70,7 +73,7 @@ def _run(argv: Sequence[str]) -> int:
     if first == "--version":
         print(f"numpy-paligemma {__version__}")
     elif first in COMMANDS:
-        COMMANDS[first](rest)
+        return COMMANDS[first](rest) or 0
     elif first.startswith("-"):
         generate.run(argv)
     else:

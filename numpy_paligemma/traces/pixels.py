@@ -1,0 +1,140 @@
+"""What was done to a picture, told by two arrays of pixels: (B, 3, height, width)."""
+
+import numpy as np
+
+ALIKE = 0.4  # correlation of grey pictures: chance gives 0.3 at most, a resize 0.7
+CROPS = np.linspace(0.4, 1, 13)  # shares of a side that a crop may have left
+
+
+def is_another_picture(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell other pictures from the same ones made ready in another way.
+
+    Whatever is done to a picture's levels, colours, edges or frame, its grey levels go
+    on with those of the right one; the levels of another picture do not.
+    """
+    if a.shape != b.shape or a.ndim != 4 or np.array_equal(a, b):
+        return False
+    grey = [x.mean(axis=1) for x in (a, b)]
+    if _alike(*grey):
+        return False
+    return not (_is_crop(*grey) or _is_crop(*grey[::-1]))
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Correlate two arrays; nought where one is flat."""
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt(np.sum(x * x) * np.sum(y * y)))
+    return float(np.sum(x * y)) / size if size else 0.0
+
+
+def _alike(x: np.ndarray, y: np.ndarray) -> bool:
+    return abs(correlation(x, y)) >= ALIKE
+
+
+def _is_crop(whole: np.ndarray, part: np.ndarray) -> bool:
+    """Tell whether a picture is the middle of another, stretched: (B, H, W) each."""
+    return any(
+        correlation(middle(whole, *shares), part) >= ALIKE
+        for share in CROPS[:-1]
+        for shares in ((share, 1.0), (1.0, share), (share, share))
+    )
+
+
+def middle(x: np.ndarray, down: float, across: float) -> np.ndarray:
+    """Stretch the middle of pictures to the whole, by bilinear samples."""
+    return _sampled(_sampled(x, down, -2), across, -1)
+
+
+def _sampled(x: np.ndarray, share: float, axis: int) -> np.ndarray:
+    """Stretch the middle share of an axis to all of it."""
+    n = x.shape[axis]
+    at = np.clip(((np.arange(n) + 0.5) / n - 0.5) * share * n + n / 2 - 0.5, 0, n - 1)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, n - 1)
+    weight = (at - low).reshape([-1] + [1] * (-axis - 1))
+    return np.take(x, low, axis) * (1 - weight) + np.take(x, high, axis) * weight
+
+
+RANGES = {  # what b is to a where a is in -1 … 1: (factor, added) -> cause
+    "pixel range": ((0.5, 0.5), "levels are in 0 … 1 where -1 … 1 is due"),
+    "pixel range, not normalised": (
+        (127.5, 127.5),
+        "levels are in 0 … 255 where -1 … 1 is due",
+    ),
+    "pixels rescaled twice": (
+        (1 / 255, 1 / 255 - 1),
+        "levels are divided by 255 twice",
+    ),
+}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+EXACT = 1e-5
+LIKE = 0.8  # correlation of one picture, resized in two ways
+CROPPED = 0.5
+
+
+def pixel_cause(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
+    """Say what was done to a picture: cause and text; empty where it is not known."""
+    if a.ndim != 4 or a.shape != b.shape:
+        return "", ""
+    for one, x, other, y in (("A", a, "B", b), ("B", b, "A", a)):
+        found = _exact(x, y)
+        if found is not None:
+            return found[0], f"{other}'s {found[1]}, if {one} is right"
+    return _resampled(a, b)
+
+
+def _exact(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
+    """Look for what was done to every number alike."""
+    for cause, text, x in (
+        ("channel order", "channels are blue, green, red: BGR for RGB", a[:, ::-1]),
+        ("picture mirrored", "picture is mirrored", a[..., ::-1]),
+        ("picture mirrored", "picture is upside down", a[..., ::-1, :]),
+        (
+            "picture turned",
+            "picture is turned: x and y are exchanged",
+            a.swapaxes(2, 3),
+        ),
+    ):
+        if x.shape == b.shape and _near(x, b):
+            return cause, text
+    for cause, ((times, more), text) in RANGES.items():
+        if _near(times * a + more, b):
+            return cause.partition(",")[0], text
+    if a.shape[1] != 3:
+        return None
+    for name, (mean, std) in {"ImageNet": (MEAN, STD), "CLIP": CLIP}.items():
+        m, s = (np.array(x).reshape(3, 1, 1) for x in (mean, std))
+        if _near(((a + 1) / 2 - m) / s, b):
+            return (
+                "mean and std",
+                f"levels have the mean and standard deviation of {name}",
+            )
+    return None
+
+
+def _near(x: np.ndarray, y: np.ndarray) -> bool:
+    scale = float(np.max(np.abs(y), initial=0)) or 1.0
+    return float(np.max(np.abs(x - y), initial=0)) <= EXACT * scale
+
+
+def _resampled(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
+    """Tell another resize from another part of the picture."""
+    straight = correlation(a, b)
+    grey = [x.mean(axis=1) for x in (a, b)]
+    for one, (whole, part) in {"B": grey, "A": grey[::-1]}.items():
+        cropped = max(
+            correlation(middle(whole, *shares), part)
+            for share in CROPS[:-1]
+            for shares in ((share, 1.0), (1.0, share))
+        )
+        if cropped >= max(CROPPED, correlation(*grey) + 0.2):
+            return "cropped", f"{one} shows the middle of the picture, not all of it"
+    slope = float(np.sum(a * b) / max(np.sum(a * a), 1e-30))
+    if straight >= LIKE and 0.6 < slope < 1.6:
+        return (
+            "resize filter",
+            "the same picture, made small by another filter (bicubic with antialias is "
+            f"due): the levels correlate to {straight:.3f}",
+        )
+    return "", ""
