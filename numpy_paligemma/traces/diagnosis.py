@@ -8,12 +8,13 @@ the arrays themselves are held against what is known: a ratio, an offset, an ord
 What explains nothing to rounding is unknown, with where it shows.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from numpy_paligemma.traces.causes import VARIANTS
-from numpy_paligemma.traces.causes.rotation import START
+from numpy_paligemma.traces.causes.rotation import START, measured
 from numpy_paligemma.traces.causes.variant import Setup, Variant
 from numpy_paligemma.traces.compare import Comparison, relative_error
 from numpy_paligemma.traces.names import NUMBER, rank
@@ -23,6 +24,7 @@ from numpy_paligemma.traces.scene import Scene
 from numpy_paligemma.traces.where import where
 
 UNKNOWN = "unknown"
+ROTATED = ("decoder/block/attention/q", "decoder/block/attention/k")
 SIDES = "AB"
 FURTHER = 2  # blocks behind the first difference
 CLEAR = 4  # how many times smaller an explained error is than the unexplained one
@@ -96,12 +98,25 @@ def _replayed(scene: Scene, right: int) -> Found | None:
     plain = _right(scene, wrong, setup)
     if plain <= scene.allowed:
         return None
-    tried = (_trial(scene, wrong, v, setup) for v in VARIANTS if _may_act(scene, v))
+    tried = (_trial(scene, wrong, v, setup) for v in _mistakes(scene, wrong, setup))
     fitting = [
         t for t in tried if t and t.error <= scene.allowed and t.error * CLEAR <= plain
     ]
     chosen = _chosen(scene, wrong, fitting, setup)
     return chosen and _told(scene, wrong, chosen, plain)
+
+
+def _mistakes(scene: Scene, wrong: int, setup: Setup) -> Iterator[Variant]:
+    """List the mistakes that may lie between what agrees and the first difference."""
+    for variant in VARIANTS:
+        if _may_act(scene, variant) and (scene.loaded or not variant.rare):
+            yield variant
+    at, tap = template(scene.name.tap), scene.name.tap
+    if at in ROTATED:
+        pair = (scene.full(f"{tap}_proj", wrong), scene.full(tap, wrong))
+        if pair[0] is not None and pair[1] is not None:
+            found = measured(pair[0], pair[1], setup, at)
+            yield from [found] if found else []
 
 
 def _chosen(

@@ -136,8 +136,9 @@ def _offset(view: View) -> Found | None:
     if np.max(np.abs(flat - mean)) > 2 * view.scene.row.tolerance * scale:
         return None
     return Found(
-        "bias dropped",
-        "the sides differ by the same vector at every place: a bias that only one has",
+        "bias",
+        "the sides differ by the same vector at every place: a bias that one lacks, or "
+        "has twice",
     )
 
 

@@ -15,7 +15,9 @@ def is_another_picture(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape or a.ndim != 4 or np.array_equal(a, b):
         return False
     grey = [x.mean(axis=1) for x in (a, b)]
-    if _alike(*grey):
+    turns = [np.rot90(grey[0], n, (1, 2)) for n in range(4)]
+    turns += [turn.swapaxes(1, 2) for turn in turns]
+    if any(_alike(turn, grey[1]) for turn in turns if turn.shape == grey[1].shape):
         return False
     return not (_is_crop(*grey) or _is_crop(*grey[::-1]))
 
@@ -90,6 +92,14 @@ def _exact(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
         ("channel order", "channels are blue, green, red: BGR for RGB", a[:, ::-1]),
         ("picture mirrored", "picture is mirrored", a[..., ::-1]),
         ("picture mirrored", "picture is upside down", a[..., ::-1, :]),
+        *(
+            (
+                "picture turned",
+                f"picture is turned by {90 * n}°",
+                np.rot90(a, n, (2, 3)),
+            )
+            for n in (1, 2, 3)
+        ),
         (
             "picture turned",
             "picture is turned: x and y are exchanged",
@@ -118,9 +128,18 @@ def _near(x: np.ndarray, y: np.ndarray) -> bool:
     return float(np.max(np.abs(x - y), initial=0)) <= EXACT * scale
 
 
+def _has_bars(grey: np.ndarray) -> bool:
+    """Tell pictures (B, H, W) whose two opposite edges are of one level."""
+    edges = ((grey[:, 0], grey[:, -1]), (grey[:, :, 0], grey[:, :, -1]))
+    return any(all(np.ptp(edge) < EXACT for edge in pair) for pair in edges)
+
+
 def _resampled(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
     """Tell another resize from another part of the picture."""
     straight = correlation(a, b)
+    for n in (1, 2, 3):
+        if straight < LIKE <= correlation(np.rot90(a, n, (2, 3)), b) - 0.1:
+            return "picture turned", f"B's picture is A's, turned by {90 * n}°"
     grey = [x.mean(axis=1) for x in (a, b)]
     for one, (whole, part) in {"B": grey, "A": grey[::-1]}.items():
         cropped = max(
@@ -129,6 +148,12 @@ def _resampled(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
             for shares in ((share, 1.0), (1.0, share))
         )
         if cropped >= max(CROPPED, correlation(*grey) + 0.2):
+            if _has_bars(whole):
+                other = "BA"["AB".index(one)]
+                return (
+                    "letterbox",
+                    f"{other} has bars: the picture kept its sides' ratio",
+                )
             return "cropped", f"{one} shows the middle of the picture, not all of it"
     slope = float(np.sum(a * b) / max(np.sum(a * a), 1e-30))
     if straight >= LIKE and 0.6 < slope < 1.6:

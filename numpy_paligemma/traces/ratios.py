@@ -13,6 +13,7 @@ CAUSES = {
     ("decoder/embed", "√D"): "text scale applied twice",
     ("decoder/embed", "1/√D"): "text scale left out",
     ("decoder/embed", "√D rounded to bfloat16, over √D"): "text scale rounded",
+    ("decoder/embed", "√D over √D rounded to bfloat16"): "text scale rounded",
     ("projector/out", "√D"): "picture scaled",
     ("projector/out", "1/√D"): "picture scaled",
     ("logits", "√D"): "head scaled",
@@ -73,7 +74,7 @@ def _named(r: float, tap: str, c: PaliGemmaConfig) -> str:
     """Name a factor by the sizes of the model: the nearest, if it is near."""
     known = _numbers(tap, c)
     name, value = min(known.items(), key=lambda item: abs(item[1] / r - 1))
-    near = NAMED if "rounded" not in name else abs(value - 1) / 100
+    near = NAMED if "rounded" not in name else abs(value - 1) / 20
     return name if abs(value / r - 1) <= near else ""
 
 
@@ -96,6 +97,7 @@ def _numbers(tap: str, c: PaliGemmaConfig) -> dict[str, float]:
     root = math.sqrt(D)
     if tap == "decoder/embed" and (off := rounded_root(D) / root) != 1:
         numbers["√D rounded to bfloat16, over √D"] = off
+        numbers["√D over √D rounded to bfloat16"] = 1 / off
     return numbers
 
 

@@ -156,10 +156,12 @@ def _of(room: str, name: str) -> list[Variant]:
             "the gain is w where 1 + w is due",
             partial(_gain, name, more=-1),
         ),
-        swapped(
+        Variant(
             "norm gain 2 + w",
-            "one is added to the gain twice",
-            partial(_gain, name, more=1),
+            f"{kind}: one is added to the gain twice",
+            at,
+            swap=partial(_gain, name, more=1),
+            rare=True,
         ),
     ]
 

@@ -16,6 +16,7 @@ BASES = (
     *(100.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 2.5e4, 4e4, 5e4, 1e5, 1.6e5, 2e5),
     *(2.5e5, 5e5, 1e6, 2e6, 5e6, 8e6, 1e7, 1e8),
 )
+LARGEST_BASE, FAR = 1e12, 100.0  # beyond, it is no rotation by position
 SCALES = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 
 
@@ -264,6 +265,45 @@ MOVES: tuple[tuple[str, str, Callable[[Setup], np.ndarray | None]], ...] = (
 
 def _with_base(base: float, setup: Setup) -> Setup:
     return setup.text(rope_base=base)
+
+
+def measured(
+    projected: np.ndarray, turned: np.ndarray, setup: Setup, at: str
+) -> Variant | None:
+    """Measure the base and the scale of positions by how far each point is turned.
+
+    projected, turned (B, N, T, H) of a side -> its RoPE as a mistake to try, or None.
+    """
+    if setup.positions is None or projected.shape != turned.shape:
+        return None
+    before, after = (np.split(x, 2, axis=-1) for x in (projected, turned))
+    turn = (after[0] + 1j * after[1]) * (before[0] - 1j * before[1])  # (B, N, T, H/2)
+    following = np.diff(setup.positions, axis=1) == 1  # (B, T - 1)
+    steps = turn[:, :, 1:] * turn[:, :, :-1].conj() * following[:, None, :, None]
+    frequencies = np.angle(steps.sum(axis=(0, 1, 2)))  # (H/2,)
+    if len(frequencies) < 2 or np.any(frequencies <= 0):
+        return None
+    scale = _neat(frequencies[0])
+    slopes = -np.log(frequencies[1:] / frequencies[0]) / np.arange(1, len(frequencies))
+    base = _neat(float(np.exp(np.median(slopes) * len(frequencies))))
+
+    def angles(p: np.ndarray, e: np.ndarray, _: Setup) -> np.ndarray:
+        return p * scale * base**-e
+
+    if not (1 < base < LARGEST_BASE and 1 / FAR <= scale <= FAR):
+        return None
+    text = f"RoPE's base is {base:,.6g}"
+    text += f", and positions are {scale:.6g} times as large" if scale != 1 else ""
+    name = at.rpartition("/")[2]
+    turned_so = partial(_turned, _by(angles), name)
+    return Variant(
+        "RoPE base", f"{text}: the error grows with position", at, swap=turned_so
+    )
+
+
+def _neat(x: float) -> float:
+    """Round to the digits that somebody would write in a config."""
+    return float(f"{x:.4g}")
 
 
 def _on_values(here: Here, x: np.ndarray) -> np.ndarray:

@@ -95,6 +95,7 @@ class Variant:
     at: str  # the tap where it first shows, the block's number left out
     change: Callable[[Setup], Setup] | None = None  # before the pass
     swap: Swap | None = None  # of the array at `at`
+    rare: bool = False  # not believed where no weights can tell which side is right
     behind: Mapping[str, Swap] = field(default_factory=dict)  # of arrays as passed on
 
     def applied(self, setup: Setup) -> Setup:
