@@ -100,7 +100,7 @@ class Sides:
         self.folder = folder
         self.made: dict[tuple[str, str, bool], Arrays] = {}
 
-    def right(self, model: str, dtype: str, steps: bool) -> Arrays:
+    def _right(self, model: str, dtype: str, steps: bool) -> Arrays:
         key = (model, dtype, steps)
         if key not in self.made:
             self.made[key] = trace_of(load_golden(model, dtype), steps)
@@ -111,7 +111,7 @@ class Sides:
     ) -> tuple[str | None, Diagnosis | None]:
         """Swap the mistake in, and compare: the first name, and the diagnosis."""
         steps = mistake.first.startswith(("step", "prefill"))
-        right = self.right(mistake.model, dtype, steps)
+        right = self._right(mistake.model, dtype, steps)
         with pytest.MonkeyPatch.context() as swap:
             swap.setattr(f"numpy_paligemma.{mistake.replaces}", mistake.twin)
             wrong = trace_of(load_golden(mistake.model, dtype), steps)

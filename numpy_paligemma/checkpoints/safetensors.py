@@ -27,8 +27,13 @@ LOOKALIKES = ("*.safetensors*", "*.part", "*.incomplete", "*.bin", "*.gguf", "*.
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
 # what may lie in other files than checkpoints: traces hold ids and masks, too
 OTHERS = {
-    **{"F64": np.float64, "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8},
-    **{"I16": np.int16, "I32": np.int32, "I64": np.int64},
+    "F64": np.float64,
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
 }
 PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it

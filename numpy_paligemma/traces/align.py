@@ -167,8 +167,8 @@ def _masks(a: np.ndarray, b: np.ndarray) -> Aligned | None:
         shape = np.broadcast_shapes(fa.x.shape, fb.x.shape)
     except ValueError:
         return None
-    both = (np.broadcast_to(f.x, shape) for f in (fa, fb))
-    return Aligned(*both, _notes(fa, fb))
+    a, b = (np.broadcast_to(f.x, shape) for f in (fa, fb))
+    return Aligned(a, b, _notes(fa, fb))
 
 
 def _as_mask(x: np.ndarray) -> Form:
@@ -188,5 +188,5 @@ def without_hidden(a: np.ndarray, b: np.ndarray) -> Aligned:
         return Aligned(a, b)
     sides = " and ".join(s for s, h in zip("AB", hidden, strict=True) if h.any())
     either = hidden[0] | hidden[1]
-    kept = (np.where(either, 0, x) for x in (a, b))
-    return Aligned(*kept, (f"{sides}: written after the mask",))
+    a, b = (np.where(either, 0, x) for x in (a, b))
+    return Aligned(a, b, (f"{sides}: written after the mask",))

@@ -29,7 +29,7 @@ class Row:
     @property
     def agrees(self) -> bool:
         """Whether the error is within the tolerance; NaN is not."""
-        return self.error <= self.tolerance
+        return bool(self.error <= self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class Pair:
     def given(self, path: str) -> np.ndarray | None:
         """Read an input from the side that has it, with its batch axis."""
         side = next((t for t in (self.a, self.b) if path in t), None)
-        x = side and side.read(path)
-        return None if x is None else x[None] if x.ndim == 1 else x
+        if side is None:
+            return None
+        return np.atleast_2d(side.read(path))
 
 
 HELD = {"bfloat16", "float16", "int8"}
@@ -224,4 +225,4 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
         return np.inf
     if not worst:
         return 0.0
-    return worst / scale if scale else np.inf
+    return float(worst / scale) if scale else np.inf

@@ -103,7 +103,7 @@ def _replayed(scene: Scene, right: int) -> Found | None:
         t for t in tried if t and t.error <= scene.allowed and t.error * CLEAR <= plain
     ]
     chosen = _chosen(scene, wrong, fitting, setup)
-    return chosen and _told(scene, wrong, chosen, plain)
+    return None if chosen is None else _told(scene, wrong, chosen, plain)
 
 
 def _mistakes(scene: Scene, wrong: int, setup: Setup) -> Iterator[Variant]:
@@ -115,8 +115,7 @@ def _mistakes(scene: Scene, wrong: int, setup: Setup) -> Iterator[Variant]:
     if at in ROTATED:
         pair = (scene.full(f"{tap}_proj", wrong), scene.full(tap, wrong))
         if pair[0] is not None and pair[1] is not None:
-            found = measured(pair[0], pair[1], setup, at)
-            yield from [found] if found else []
+            yield from measured(pair[0], pair[1], setup, at)
 
 
 def _chosen(
@@ -138,7 +137,7 @@ def _chosen(
     if any(t.variant.cause != best.variant.cause for t in rivals):
         return None
     if len({t.variant.cause for t in alike}) == 1:
-        return alike[0]
+        return best
     further = [_explains_further(scene, wrong, t.variant, setup) for t in alike]
     return alike[int(np.argmax(further))]  # the first of the most
 
@@ -146,24 +145,26 @@ def _chosen(
 def _explains_further(scene: Scene, side: int, variant: Variant, setup: Setup) -> int:
     """Count the next blocks whose own difference a mistake explains as well."""
     count = 0
-    for number in range(1, 1 + FURTHER):
-        tap = NUMBER.sub(
-            lambda m, n=number: f"{int(m[0]) + n:02}", scene.name.tap, count=1
-        )
+    for more in range(1, 1 + FURTHER):
+        tap, start = _further(scene.name.tap, more)
         path = scene.path(tap)
-        if (
-            tap == scene.name.tap
-            or path not in scene.pair.a
-            or path not in scene.pair.b
-        ):
+        if not start or path not in scene.pair.a or path not in scene.pair.b:
             break
         there = replace(scene, row=replace(scene.row, name=path))
-        into = NUMBER.sub(lambda m, n=number: f"{int(m[0]) + n - 1:02}", scene.name.tap)
-        start = into[: into.index("/", into.index("block"))] + "/out"
         part = Part(start, tap, scene.part(side).caches)
         x = replay(setup, there.given(side, start), part, variant)
         count += _off(there, side, x) <= scene.allowed
     return count
+
+
+def _further(tap: str, more: int) -> tuple[str, str]:
+    """Name a tap some blocks on, and what goes into that block; else nothing."""
+    number = NUMBER.search(tap)
+    if not number:
+        return tap, ""
+    front, end = tap[: number.start()], tap[number.end() :]
+    at = int(number[0]) + more
+    return f"{front}{at:02}{end}", f"{front}{at - 1:02}/out"
 
 
 def _right(scene: Scene, side: int, setup: Setup) -> float:

@@ -24,7 +24,7 @@ def with_fits(
     window = _window(given("fusion/window_mask"), mask, types)
     return replace(
         c,
-        query_scale=scale if scale else c.query_scale,
+        query_scale=scale or c.query_scale,
         score_cap=cap,
         window=window,
         sliding_blocks=c.sliding_blocks if window else frozenset(),

@@ -100,7 +100,7 @@ def _config(shape: Shape, depths: tuple[int, int], *, gemma_2: bool) -> PaliGemm
     grid = max(1, round(patches**0.5))
     side = size("inputs/pixel_values", -1)
     vision = VisionConfig(
-        image_size=side if side >= grid else grid,
+        image_size=max(side, grid),
         patch_size=max(1, side // grid),
         channels=size("inputs/pixel_values", 1),
         width=size("vision/embed", -1),
@@ -140,9 +140,9 @@ def _weights(c: PaliGemmaConfig) -> PaliGemmaWeights:
     v, t = c.vision, c.text
     D, F = v.width, v.mlp_width
     norm = Norm(vector(D), vector(D))
-    eye = SiglipBlockWeights(
-        norm, *(affine(D, D) for _ in range(4)), norm, affine(F, D), affine(D, F)
-    )
+    q, k, out = affine(D, D), affine(D, D), affine(D, D)
+    fc1, fc2 = affine(F, D), affine(D, F)
+    eye = SiglipBlockWeights(norm, q, k, affine(D, D), out, norm, fc1, fc2)
     patch = affine(D, v.channels * v.patch_size**2)
     vision = SiglipWeights(
         patch, np.full((v.patches, D), np.nan), (eye,) * v.depth, norm
@@ -181,7 +181,7 @@ def with_norms(model: Model, given: Given, tap: str) -> Model:
 
 
 def _number(tap: str) -> int | None:
-    room, _, rest = tap.partition("/block")
+    rest = tap.partition("/block")[2]
     return int(rest[:2]) if rest[:2].isdecimal() else None
 
 

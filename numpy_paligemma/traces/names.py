@@ -148,7 +148,8 @@ def table(*, gemma_2: bool) -> dict[tuple[str, str], str]:
     """List every end of a module that is a tap: (module, end) -> tap, {} for numbers."""
     block = DECODER_BLOCK | (GEMMA_2_BLOCK if gemma_2 else {})
     taps: dict[str, Place] = VISION_START | VISION_BLOCK | BRIDGE | block | DECODER_END
-    listed = {(place.module, place.end): tap for tap, place in taps.items()}
+    listed: dict[tuple[str, str], str] = {}
+    listed |= {(place.module, place.end): tap for tap, place in taps.items()}
     listed[DECODER + "layers.0", "input"] = "fusion/out"
     if gemma_2:
         listed |= GEMMA_2_ELSEWHERE

@@ -18,6 +18,7 @@ from numpy_paligemma.traces.where import edge_patches, row_errors
 BIASED = ("q", "k", "v", "out", "embed", "attention_norm", "mlp_norm")
 FAINT = (3e-5, 2e-3)  # errors that erf in place of tanh gives at an MLP
 FLOAT16 = 65504.0
+MOSTLY = 0.9  # of the numbers are the other's, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,16 @@ def _inputs(view: View) -> Found | None:
     if not view.tap.startswith("inputs/"):
         return None
     if view.tap.endswith("pixel_values"):
-        cause, text = pixel_cause(view.a, view.b)
+        cause, text = pixel_cause(view.a, view.b, view.scene.row.tolerance)
         return Found(cause, text) if cause else None
     said = {
         "inputs/attention_mask": ("padding", "the sides call other places padding"),
         "inputs/token_type_ids": (
             "token types",
-            "the sides call other places prefix and answer; transformers makes all "
-            "causal where it is given none",
+            (
+                "the sides call other places prefix and answer; transformers makes all "
+                "causal where it is given none"
+            ),
         ),
     }
     return Found(*said[view.tap]) if view.tap in said else None
@@ -149,9 +152,9 @@ def _rounded(view: View) -> Found | None:
     for side, x, y in (("B", view.a, view.b), ("A", view.b, view.a)):
         for name, rounding in ROUNDINGS.items():
             coarse = rounding(x)
-            if np.array_equal(rounding(y), y) and relative_error(coarse, y) < 2**-8:
-                if np.mean(coarse == y) > 0.9 and not np.array_equal(x, coarse):
-                    return Found("precision", f"{side} is the other, rounded to {name}")
+            so = np.array_equal(rounding(y), y) and relative_error(coarse, y) < 2**-8
+            if so and np.mean(coarse == y) > MOSTLY and not np.array_equal(x, coarse):
+                return Found("precision", f"{side} is the other, rounded to {name}")
     return None
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 ALIKE = 0.4  # correlation of grey pictures: chance gives 0.3 at most, a resize 0.7
+FLAT = 0.01  # a deviation that says nothing of a picture
 CROPS = np.linspace(0.4, 1, 13)  # shares of a side that a crop may have left
 
 
@@ -15,6 +16,8 @@ def is_another_picture(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape or a.ndim != 4 or np.array_equal(a, b):
         return False
     grey = [x.mean(axis=1) for x in (a, b)]
+    if min(x.std() for x in grey) < FLAT:
+        return False
     turns = [np.rot90(grey[0], n, (1, 2)) for n in range(4)]
     turns += [turn.swapaxes(1, 2) for turn in turns]
     if any(_alike(turn, grey[1]) for turn in turns if turn.shape == grey[1].shape):
@@ -73,20 +76,27 @@ CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 EXACT = 1e-5
 LIKE = 0.8  # correlation of one picture, resized in two ways
 CROPPED = 0.5
+SHIFTS = (-3, -2, -1, 1, 2, 3)
+MONOTONE = 0.99999  # rank correlation
+FILTERED = 0.75  # of what differs is left when neighbours may help
+LEAN = 0.2  # pixels that a fitted filter leans to a side
 
 
-def pixel_cause(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
-    """Say what was done to a picture: cause and text; empty where it is not known."""
+def pixel_cause(a: np.ndarray, b: np.ndarray, allowed: float = 0.0) -> tuple[str, str]:
+    """Say what was done to a picture: cause and text; empty where it is not known.
+
+    `allowed` is what rounding may move numbers by, against the largest.
+    """
     if a.ndim != 4 or a.shape != b.shape:
         return "", ""
     for one, x, other, y in (("A", a, "B", b), ("B", b, "A", a)):
-        found = _exact(x, y)
+        found = _exact(x, y, max(EXACT, allowed / 4))
         if found is not None:
             return found[0], f"{other}'s {found[1]}, if {one} is right"
     return _resampled(a, b)
 
 
-def _exact(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
+def _exact(a: np.ndarray, b: np.ndarray, allowed: float) -> tuple[str, str] | None:
     """Look for what was done to every number alike."""
     for cause, text, x in (
         ("channel order", "channels are blue, green, red: BGR for RGB", a[:, ::-1]),
@@ -106,16 +116,16 @@ def _exact(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
             a.swapaxes(2, 3),
         ),
     ):
-        if x.shape == b.shape and _near(x, b):
+        if x.shape == b.shape and _near(x, b, allowed):
             return cause, text
     for cause, ((times, more), text) in RANGES.items():
-        if _near(times * a + more, b):
+        if _near(times * a + more, b, allowed):
             return cause.partition(",")[0], text
     if a.shape[1] != 3:
         return None
     for name, (mean, std) in {"ImageNet": (MEAN, STD), "CLIP": CLIP}.items():
         m, s = (np.array(x).reshape(3, 1, 1) for x in (mean, std))
-        if _near(((a + 1) / 2 - m) / s, b):
+        if _near(((a + 1) / 2 - m) / s, b, allowed):
             return (
                 "mean and std",
                 f"levels have the mean and standard deviation of {name}",
@@ -123,9 +133,9 @@ def _exact(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
     return None
 
 
-def _near(x: np.ndarray, y: np.ndarray) -> bool:
+def _near(x: np.ndarray, y: np.ndarray, allowed: float) -> bool:
     scale = float(np.max(np.abs(y), initial=0)) or 1.0
-    return float(np.max(np.abs(x - y), initial=0)) <= EXACT * scale
+    return float(np.max(np.abs(x - y), initial=0)) <= allowed * scale
 
 
 def _has_bars(grey: np.ndarray) -> bool:
@@ -135,31 +145,78 @@ def _has_bars(grey: np.ndarray) -> bool:
 
 
 def _resampled(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
-    """Tell another resize from another part of the picture."""
+    """Tell other levels, places and resizes of one picture."""
     straight = correlation(a, b)
+    if _one_curve(a, b):
+        return "levels", "B's levels are A's along a curve, as gamma bends them"
     for n in (1, 2, 3):
         if straight < LIKE <= correlation(np.rot90(a, n, (2, 3)), b) - 0.1:
             return "picture turned", f"B's picture is A's, turned by {90 * n}°"
-    grey = [x.mean(axis=1) for x in (a, b)]
-    for one, (whole, part) in {"B": grey, "A": grey[::-1]}.items():
+    shifted = max(
+        correlation(np.roll(a, by, axis), b) for by in SHIFTS for axis in (2, 3)
+    )
+    if shifted >= max(LIKE, straight + 0.1):
+        return "picture shifted", "B's picture is A's, some pixels aside"
+    if found := _part(a.mean(axis=1), b.mean(axis=1)):
+        return found
+    if straight >= LIKE and _is_filtered(a, b):
+        return (
+            "resize filter",
+            (
+                "the same picture, made small by another filter (bicubic with antialias is "
+                f"due): the levels correlate to {straight:.3f}, most of the rest is what "
+                "their neighbours have"
+            ),
+        )
+    return "", ""
+
+
+def _part(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
+    """Tell the middle of a picture, and a picture with bars: grey, (B, H, W)."""
+    for one, (whole, part) in {"B": (a, b), "A": (b, a)}.items():
         cropped = max(
             correlation(middle(whole, *shares), part)
             for share in CROPS[:-1]
             for shares in ((share, 1.0), (1.0, share))
         )
-        if cropped >= max(CROPPED, correlation(*grey) + 0.2):
-            if _has_bars(whole):
-                other = "BA"["AB".index(one)]
-                return (
-                    "letterbox",
-                    f"{other} has bars: the picture kept its sides' ratio",
-                )
-            return "cropped", f"{one} shows the middle of the picture, not all of it"
-    slope = float(np.sum(a * b) / max(np.sum(a * a), 1e-30))
-    if straight >= LIKE and 0.6 < slope < 1.6:
-        return (
-            "resize filter",
-            "the same picture, made small by another filter (bicubic with antialias is "
-            f"due): the levels correlate to {straight:.3f}",
-        )
-    return "", ""
+        if cropped < max(CROPPED, correlation(a, b) + 0.2):
+            continue
+        if _has_bars(whole):
+            other = "BA"["AB".index(one)]
+            return "letterbox", f"{other} has bars: the picture kept its sides' ratio"
+        return "cropped", f"{one} shows the middle of the picture, not all of it"
+    return None
+
+
+def _one_curve(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell levels that are a rising function of the other side's."""
+    ranks = [np.unique(x, return_inverse=True)[1].astype(float) for x in (a, b)]
+    return correlation(ranks[0].reshape(-1), ranks[1].reshape(-1)) > MONOTONE
+
+
+def _is_filtered(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell levels that are a few neighbours' of the other side, by a fit of their shares.
+
+    A resize by another filter is one, nearly, and both ways. Noise is none of what
+    stands around; a shift leans to one side; a curve or a codec fit no better.
+    """
+    fits = [_fitted(x, y) for x, y in ((a, b), (b, a))]
+    return all(left < FILTERED and lean < LEAN for left, lean in fits)
+
+
+def _fitted(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Fit y by 5 × 5 neighbours of x: how much is left of what differs, and the lean."""
+    at = range(-2, 3)
+    moves = [(i, j) for i in at for j in at]
+    near = [np.roll(x, move, (2, 3))[:, :, 2:-2, 2:-2].reshape(-1) for move in moves]
+    columns = np.stack([*near, np.ones(near[0].size)], axis=1)
+    target = y[:, :, 2:-2, 2:-2].reshape(-1)
+    if len(target) < 4 * columns.shape[1]:
+        return 1.0, 0.0
+    left = []
+    for used in (columns, columns[:, [12, 25]]):  # all of them, and the middle alone
+        shares = np.linalg.lstsq(used, target, rcond=None)[0]
+        left.append(float(np.sum(np.square(target - used @ shares))))
+        if used is columns:
+            lean = np.abs(np.array(moves).T @ shares[:-1]).max()
+    return left[0] / (left[1] or 1.0), float(lean)

@@ -55,8 +55,9 @@ def ratio_cause(
         part = ratio(a[rows], b[rows], allowed)
         if part is not None and relative_error(a[~rows], b[~rows]) <= allowed:
             named = _named(part, "decoder/embed", c)
-            cause = cause or _cause("decoder/embed", named)
-            return cause, f"of {of} alone, B is {_told(part, named)} times A"
+            return cause or _cause(
+                "decoder/embed", named
+            ), f"of {of} alone, B is {_told(part, named)} times A"
     return None
 
 
@@ -73,7 +74,7 @@ def ratio(a: np.ndarray, b: np.ndarray, allowed: float) -> float | None:
 def _named(r: float, tap: str, c: PaliGemmaConfig) -> str:
     """Name a factor by the sizes of the model: the nearest, if it is near."""
     known = _numbers(tap, c)
-    name, value = min(known.items(), key=lambda item: abs(item[1] / r - 1))
+    name, value = min(known.items(), key=lambda item: round(abs(item[1] / r - 1), 9))
     near = NAMED if "rounded" not in name else abs(value - 1) / 20
     return name if abs(value / r - 1) <= near else ""
 
@@ -84,16 +85,10 @@ def _numbers(tap: str, c: PaliGemmaConfig) -> dict[str, float]:
     s = c.vision if eye else c.text
     D, N, H = s.width, s.heads, s.head_dim
     roots = {"√D": D, "√H": H, "√N": N, "√(D/N)": D / N, "√(N·H)": N * H}
-    numbers = {name: math.sqrt(value) for name, value in roots.items() if value > 1}
-    numbers |= {f"1/{name}": 1 / value for name, value in numbers.items()}
-    numbers |= {
-        "2": 2.0,
-        "1/2": 0.5,
-        "-1": -1.0,
-        "H": float(H),
-        "1/H": 1 / H,
-        "1/√2": 0.5**0.5,
-    }
+    scales = {name: math.sqrt(value) for name, value in roots.items() if value > 1}
+    numbers = {"2": 2.0, "1/2": 0.5, "-1": -1.0, "1/√2": 0.5**0.5}
+    numbers |= scales | {f"1/{name}": 1 / value for name, value in scales.items()}
+    numbers |= {"H": float(H), "1/H": 1 / H}
     root = math.sqrt(D)
     if tap == "decoder/embed" and (off := rounded_root(D) / root) != 1:
         numbers["√D rounded to bfloat16, over √D"] = off

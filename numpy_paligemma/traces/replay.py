@@ -213,7 +213,7 @@ def _decoder(setup: Setup, tap: Tap, part: Part, x: np.ndarray) -> None:
 
 
 def _first(start: str) -> int:
-    """Number the first block behind a tap of the stream."""
+    """Give the number of the first block behind a tap of the stream."""
     number = NUMBER.search(start)
     return int(number[0]) + 1 if number else 0
 

@@ -18,7 +18,7 @@ from numpy_paligemma.traces.known import (
     model_of_shapes,
     with_norms,
 )
-from numpy_paligemma.traces.names import Name, is_gemma_2, rank
+from numpy_paligemma.traces.names import NUMBER, Name, is_gemma_2, rank
 from numpy_paligemma.traces.replay import Part
 from numpy_paligemma.traces.tolerance import DECODER_BLOCK, tolerance
 
@@ -87,7 +87,9 @@ class Scene:
             other = traces[1 - side].read(path)
             both = (x, other) if side == 0 else (other, x)
             aligned = align(tap, *both, self.pair.tokens)
-            return None if aligned is None else self._headed(tap, aligned[side])
+            if aligned is None:
+                return None
+            return self._headed(tap, aligned.b if side else aligned.a)
         return self._headed(tap, x)
 
     def _headed(self, tap: str, x: np.ndarray) -> np.ndarray:
@@ -114,9 +116,9 @@ class Scene:
         for trace in (self.pair.a, self.pair.b):
             for path, held in trace.held.items():
                 n = trace.names[path].tap
-                if n.startswith(room) and is_headed(n) and len(held.shape) == 4:
-                    if not n.endswith(("scores", "probs")):
-                        return held.shape[-1]
+                plain = is_headed(n) and not n.endswith(("scores", "probs"))
+                if plain and n.startswith(room) and len(held.shape) == 4:
+                    return held.shape[-1]
         return 0
 
     @cached_property
@@ -243,25 +245,33 @@ class Scene:
         return Part(start, self.name.tap, self._caches(side))
 
     def _caches(self, side: int) -> tuple[LayerCache, ...]:
-        """Fill caches with what a side's earlier passes made."""
-        w, c = self.model(side)
-        caches = []
-        for i in range(c.text.depth):
-            at = f"decoder/block{i:02}/attention/"
-            scopes = ["", *(f"step{n:03}/" for n in range(1, self.name.step))]
-            keys = [self._own(s + at + "k", at + "k", side) for s in scopes]
-            values = [self._own(s + at + "v_proj", at + "v_proj", side) for s in scopes]
-            if any(x is None for x in (*keys, *values)):
-                like = np.zeros((1, 1, 1, 1), w.projector.bias.dtype)
-                caches.append(LayerCache.empty(1, 1, 0, 1, like))
-                continue
-            k, v = (np.concatenate(x, axis=2) for x in (keys, values))  # type: ignore[arg-type]
-            B, K, S, H = k.shape
-            like = np.zeros((), w.projector.bias.dtype)
-            cache = LayerCache.empty(B, K, S + 1, H, like)
-            cache.extend(k, v)
-            caches.append(cache)
-        return tuple(caches)
+        """Fill the caches up to this block with what a side's earlier passes made."""
+        dtype = (
+            np.float64 if self.loaded is None else self.loaded[0].projector.bias.dtype
+        )
+        number = NUMBER.search(self.name.tap)
+        last = int(number[0]) if number else -1
+        return tuple(
+            self._cache(i, side, np.zeros((), dtype) if i <= last else None)
+            for i in range(self.pair.depths[1])
+        )
+
+    def _cache(self, block: int, side: int, like: np.ndarray | None) -> LayerCache:
+        """Fill a block's cache; where that cannot be, or need not, it has no room."""
+        at = f"decoder/block{block:02}/attention/"
+        scopes = ["", *(f"step{n:03}/" for n in range(1, self.name.step))]
+        kept = []
+        for what in ("k", "v_proj"):
+            parts = [self._own(scope + at + what, at + what, side) for scope in scopes]
+            found = [part for part in parts if part is not None]
+            if len(found) == len(parts):
+                kept.append(np.concatenate(found, axis=2))
+        if like is None or len(kept) < 2:
+            return LayerCache.empty(1, 1, 0, 1, np.zeros(()))
+        B, K, S, H = kept[0].shape
+        cache = LayerCache.empty(B, K, S + 1, H, like)
+        cache.extend(*kept)
+        return cache
 
     def _own(self, path: str, tap: str, side: int) -> np.ndarray | None:
         x = self._read(path, tap, side)

@@ -33,10 +33,12 @@ def hooked(theirs: Any, inputs: dict[str, np.ndarray], path: Path, **more: Any) 
     kept: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
-        def hook(_: Any, __: Any, out: Any) -> None:
-            x = out[0] if isinstance(out, tuple) else out
-            if isinstance(x, torch.Tensor):
-                kept[name] = x.detach().clone().contiguous()
+        def hook(_: Any, args: Any, out: Any) -> None:
+            ends = {"": out[0] if isinstance(out, tuple) else out}
+            ends |= {".input": args[0]} if args else {}
+            for end, x in ends.items():
+                if isinstance(x, torch.Tensor):
+                    kept[name + end] = x.detach().clone().contiguous()
 
         return hook
 
@@ -51,7 +53,7 @@ def hooked(theirs: Any, inputs: dict[str, np.ndarray], path: Path, **more: Any) 
     return path
 
 
-def ours(model: Any, folder: Path, dtype: str, inputs: Any, path: Path) -> Path:
+def ours(folder: Path, dtype: str, inputs: Any, path: Path) -> Path:
     """Write our trace."""
     tap, found = recorder()
     our_model(folder, dtype).logits(**inputs, tap=tap)
@@ -66,7 +68,7 @@ def traces_of(model: Any, folder: Path, dtype: str, **more: Any) -> Comparison:
     theirs = transformers_model(model)
     theirs.save_pretrained(folder / "model")
     inputs = batch(model, model.rows)
-    a = ours(model, folder / "model", dtype, inputs, folder / "a.safetensors")
+    a = ours(folder / "model", dtype, inputs, folder / "a.safetensors")
     b = hooked(theirs.to(DTYPES[dtype]), inputs, folder / "b.safetensors", **more)
     return compare(str(a), str(b))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from numpy_paligemma.model.attention import merge_heads, split_heads
-from numpy_paligemma.model.layers import linear, soft_cap, softmax
+from numpy_paligemma.model.attention import merge_heads
+from numpy_paligemma.model.layers import Affine, linear, soft_cap, softmax
 from numpy_paligemma.traces.causes.variant import Here, Setup, Swap, Variant
 
 ROOMS = ("vision", "decoder")
@@ -23,7 +23,7 @@ def _no_bias(name: str, w: Any) -> Any:
 def _matrix(w: Any, name: str) -> np.ndarray:
     """Take a projection's matrix; a stored one is widened by its rows."""
     part = getattr(w, name)
-    matrix = part if not isinstance(part, tuple) else part[0]
+    matrix = part.weight if isinstance(part, Affine) else part
     return matrix[np.arange(matrix.shape[0])]
 
 
@@ -32,8 +32,8 @@ def _transposed(name: str, w: Any) -> Any:
     matrix = _matrix(w, name)
     if matrix.shape[0] != matrix.shape[1]:
         return w
-    part = getattr(w, name)
-    turned = part._replace(weight=matrix.T) if isinstance(part, tuple) else matrix.T
+    part: Any = getattr(w, name)
+    turned = part._replace(weight=matrix.T) if isinstance(part, Affine) else matrix.T
     return replace(w, **{name: turned})
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from numpy_paligemma.model.gemma import next_token_logits
 from numpy_paligemma.model.layers import gelu, linear, soft_cap
-from numpy_paligemma.model.pipeline import next_token_logits
 from numpy_paligemma.traces.causes.variant import Here, Variant
 
 Bend = Callable[[np.ndarray], np.ndarray]
@@ -46,8 +46,10 @@ def _not(x: np.ndarray) -> np.ndarray:
 BENDS: tuple[tuple[str, str, Bend], ...] = (
     (
         "erf GELU",
-        "GELU is the exact one, with erf, where the tanh form is due: a small error "
-        "everywhere from this MLP on",
+        (
+            "GELU is the exact one, with erf, where the tanh form is due: a small error "
+            "everywhere from this MLP on"
+        ),
         _gelu_erf,
     ),
     (
@@ -216,12 +218,17 @@ def _not_normed_head(here: Here, _: np.ndarray) -> np.ndarray:
 
 FEEDING = (
     *(
-        Variant(cause, text, f"{room}/block/mlp/out", swap=partial(feed, how))
+        Variant(cause, text, "vision/block/mlp/out", swap=partial(_eye, bend))
         for cause, text, bend in BENDS
-        for room, feed, how in (
-            ("vision", _eye, bend),
-            ("decoder", _gated, partial(_bent, bend)),
+    ),
+    *(
+        Variant(
+            cause,
+            text,
+            "decoder/block/mlp/out",
+            swap=partial(_gated, partial(_bent, bend)),
         )
+        for cause, text, bend in BENDS
     ),
     *(
         Variant(cause, text, "decoder/block/mlp/out", swap=partial(_gated, of))

@@ -151,8 +151,10 @@ def _every(setup: Setup) -> Setup:
 WHO: tuple[tuple[str, str, Callable[[Setup], Setup]], ...] = (
     (
         "causal prefix",
-        "the mask is causal on the prefix, where picture and prompt see all of each "
-        "other (transformers does so without token_type_ids)",
+        (
+            "the mask is causal on the prefix, where picture and prompt see all of each "
+            "other (transformers does so without token_type_ids)"
+        ),
         _causal,
     ),
     (
@@ -195,8 +197,10 @@ WINDOWS: tuple[tuple[str, str, Callable[[Setup], Setup]], ...] = (
 TURNS: tuple[tuple[str, str, Callable[[Setup], Setup]], ...] = (
     (
         "window on the other blocks",
-        "the blocks that should see everything look through the window, and the others "
-        "do not",
+        (
+            "the blocks that should see everything look through the window, and the others "
+            "do not"
+        ),
         _others,
     ),
     ("window everywhere", "every block looks through the window", _every),
@@ -204,14 +208,14 @@ TURNS: tuple[tuple[str, str, Callable[[Setup], Setup]], ...] = (
 PROBS = "decoder/block/attention/probs"
 MASKS = (
     *(
-        Variant(*told, at, change)
-        for *told, change in WHO
+        Variant(cause, text, at, change)
+        for cause, text, change in WHO
         for at in ("fusion/mask", PROBS)
     ),
     *(
-        Variant(*told, at, change)
-        for *told, change in WINDOWS
+        Variant(cause, text, at, change)
+        for cause, text, change in WINDOWS
         for at in ("fusion/window_mask", PROBS)
     ),
-    *(Variant(*told, PROBS, change) for *told, change in TURNS),
+    *(Variant(cause, text, PROBS, change) for cause, text, change in TURNS),
 )

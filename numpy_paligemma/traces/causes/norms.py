@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +19,20 @@ INTO = {
 }
 
 
-def _norm_of(
-    here: Here, name: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+def _norm_of(here: Here, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take a norm's input, its gain (less one in the decoder) and its bias."""
     if name == "out":  # behind the last block
         w = here.setup.w
-        weights = w.vision if here.room == "vision" else w.decoder
-        x, norm = here.seen[here.came_from(here.number)], weights.final_norm
+        x = here.seen[here.came_from(here.number)]
+        norm: Any = (w.vision if here.room == "vision" else w.decoder).final_norm
     else:
         source, field = INTO[name]
         x = here.near(source) if source else here.before
         post = name.endswith("post_norm")
         norm = getattr(here.block.post_norms if post else here.block, field)
-    return (x, norm.weight, norm.bias) if here.room == "vision" else (x, norm, 0.0)
+    if here.room == "vision":
+        return x, norm.weight, norm.bias
+    return x, norm, 0 * norm
 
 
 def _eps(here: Here) -> float:
@@ -174,7 +175,8 @@ def _of_attention(setup: Setup) -> Setup:
 def _of_before(here: Here, _: np.ndarray) -> np.ndarray:
     """Norm what went into the block, not what attention made of it."""
     if here.room == "vision":
-        return layer_norm(here.before, *here.block.mlp_norm, _eps(here))
+        gain, bias = here.block.mlp_norm
+        return layer_norm(here.before, gain, bias, _eps(here))
     return rms_norm(here.before, here.block.mlp_norm, _eps(here))
 
 

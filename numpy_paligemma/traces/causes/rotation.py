@@ -1,6 +1,6 @@
 """Mistakes in RoPE: how queries and keys are turned, by how much, from where."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -125,14 +125,18 @@ def _halfway(x: np.ndarray, setup: Setup) -> np.ndarray:
 TURNS: tuple[tuple[str, str, Turn], ...] = (
     (
         "RoPE pairs for halves",
-        "RoPE turns neighbours (2j, 2j + 1) where halves (j, j + H/2) are due: a "
-        "permutation of the head axis",
+        (
+            "RoPE turns neighbours (2j, 2j + 1) where halves (j, j + H/2) are due: a "
+            "permutation of the head axis"
+        ),
         _pairs,
     ),
     (
         "RoPE pairs for halves",
-        "the head axis is ordered from pairs to halves before RoPE, which these "
-        "weights do not need",
+        (
+            "the head axis is ordered from pairs to halves before RoPE, which these "
+            "weights do not need"
+        ),
         _paired,
     ),
     (
@@ -269,71 +273,72 @@ def _with_base(base: float, setup: Setup) -> Setup:
 
 def measured(
     projected: np.ndarray, turned: np.ndarray, setup: Setup, at: str
-) -> Variant | None:
+) -> Iterator[Variant]:
     """Measure the base and the scale of positions by how far each point is turned.
 
-    projected, turned (B, N, T, H) of a side -> its RoPE as a mistake to try, or None.
+    projected, turned (B, N, T, H) of a side -> its RoPE as mistakes to try, with fewer
+    or more digits of what was measured; none where that is no rotation by position.
     """
     if setup.positions is None or projected.shape != turned.shape:
-        return None
+        return
     before, after = (np.split(x, 2, axis=-1) for x in (projected, turned))
     turn = (after[0] + 1j * after[1]) * (before[0] - 1j * before[1])  # (B, N, T, H/2)
     following = np.diff(setup.positions, axis=1) == 1  # (B, T - 1)
     steps = turn[:, :, 1:] * turn[:, :, :-1].conj() * following[:, None, :, None]
     frequencies = np.angle(steps.sum(axis=(0, 1, 2)))  # (H/2,)
     if len(frequencies) < 2 or np.any(frequencies <= 0):
-        return None
-    scale = _neat(frequencies[0])
+        return
+    scale = float(f"{frequencies[0]:.4g}")
     slopes = -np.log(frequencies[1:] / frequencies[0]) / np.arange(1, len(frequencies))
-    base = _neat(float(np.exp(np.median(slopes) * len(frequencies))))
+    base = float(np.exp(np.median(slopes) * len(frequencies)))
+    if not (1 < base < LARGEST_BASE and 1 / FAR <= scale <= FAR):
+        return
+    for digits in (4, 5, 6, 8, 17):
+        yield _measured(float(f"{base:.{digits}g}"), scale, at)
+
+
+def _measured(base: float, scale: float, at: str) -> Variant:
+    """Make a mistake of a base and a scale of positions."""
 
     def angles(p: np.ndarray, e: np.ndarray, _: Setup) -> np.ndarray:
         return p * scale * base**-e
 
-    if not (1 < base < LARGEST_BASE and 1 / FAR <= scale <= FAR):
-        return None
     text = f"RoPE's base is {base:,.6g}"
     text += f", and positions are {scale:.6g} times as large" if scale != 1 else ""
-    name = at.rpartition("/")[2]
-    turned_so = partial(_turned, _by(angles), name)
-    return Variant(
-        "RoPE base", f"{text}: the error grows with position", at, swap=turned_so
-    )
-
-
-def _neat(x: float) -> float:
-    """Round to the digits that somebody would write in a config."""
-    return float(f"{x:.4g}")
+    turned_so = partial(_turned, _by(angles), at.rpartition("/")[2])
+    text = f"{text}: the error grows with position"
+    return Variant("RoPE base", text, at, swap=turned_so)
 
 
 def _on_values(here: Here, x: np.ndarray) -> np.ndarray:
     return apply_rope(x, _table(x, here.setup))
 
 
-ROTATION = tuple(
-    variant
-    for name in ("q", "k")
-    for at in [f"decoder/block/attention/{name}"]
-    for variant in (
-        *(
-            Variant(cause, text, at, swap=partial(_turned, turn, name))
-            for cause, text, turn in TURNS
-        ),
-        *(
-            Variant(
-                "RoPE base",
-                f"RoPE's base is {base:,.0f}: the error grows with position",
-                at,
-                partial(_with_base, base),
-            )
-            for base in BASES
-        ),
-        *(
-            Variant(cause, text, at, partial(_moved, move))
-            for cause, text, move in MOVES
-        ),
-    )
-) + (
+ROTATION = (
+    *(
+        variant
+        for name in ("q", "k")
+        for at in [f"decoder/block/attention/{name}"]
+        for variant in (
+            *(
+                Variant(cause, text, at, swap=partial(_turned, turn, name))
+                for cause, text, turn in TURNS
+            ),
+            *(
+                Variant(
+                    "RoPE base",
+                    f"RoPE's base is {base:,.0f}: the error grows with position",
+                    at,
+                    partial(_with_base, base),
+                )
+                for base in BASES
+            ),
+            *(
+                Variant(cause, text, at, partial(_moved, move))
+                for cause, text, move in MOVES
+            ),
+        )
+    ),
     Variant(
         "RoPE on values",
         "RoPE turns values, too",
