@@ -56,6 +56,8 @@ def load_hf_model(
         If a file is missing or broken, or holds another model than config.json says.
     HubError
         If a hub name cannot be had.
+    MemoryError
+        If the model cannot fit into the memory that is there, before it is read.
     """
     if dtype not in HELD_DTYPES:
         msg = f"dtype: expected one of {', '.join(HELD_DTYPES)}, found {dtype!r}"

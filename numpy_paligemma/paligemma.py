@@ -8,6 +8,8 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from numpy_paligemma.arrays.device import to_host
+from numpy_paligemma.arrays.threads import one_blas_thread
+from numpy_paligemma.checkpoints.about.room import rows_at_once
 from numpy_paligemma.checkpoints.finite import check_logits, check_soft_tokens_finite
 from numpy_paligemma.checkpoints.lora.merge import Change
 from numpy_paligemma.inputs.checks import (
@@ -82,15 +84,16 @@ class PaliGemma:
         float array, (B, T, V)
         """
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
-        return logits_everywhere(
-            input_ids,
-            self._pixels(pixel_values),
-            attention_mask,
-            token_type_ids,
-            self.weights,
-            self.config,
-            tap=tap,
-        )
+        with one_blas_thread():
+            return logits_everywhere(
+                input_ids,
+                self._pixels(pixel_values),
+                attention_mask,
+                token_type_ids,
+                self.weights,
+                self.config,
+                tap=tap,
+            )
 
     def look(self, pixel_values: np.ndarray, tap: Tap = no_tap) -> np.ndarray:
         """Look at pictures once, to ask many things about them.
@@ -108,7 +111,8 @@ class PaliGemma:
         """
         check_pictures(pixel_values, self.config)
         pixels = self._pixels(pixel_values)
-        return encode_images(pixels, self.weights, self.config, tap=tap)
+        with one_blas_thread():
+            return encode_images(pixels, self.weights, self.config, tap=tap)
 
     def generate(
         self,
@@ -168,6 +172,8 @@ class PaliGemma:
 
         Raises
         ------
+        MemoryError
+            If cache and activations are more than the memory that is there.
         ValueError
             If an option is out of range, prompt and pictures do not fit, or the
             weights hold what no answer can be drawn from; then before the first token.
@@ -182,6 +188,9 @@ class PaliGemma:
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
             check_soft_tokens_finite(soft_tokens, self.source)
+        if isinstance(like := self.weights.decoder.final_norm, np.ndarray):  # no GPU's
+            tokens = input_ids.shape[1] + max_new_tokens
+            rows_at_once(self.config, len(input_ids), tokens, str(like.dtype))
         arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
         return self._steps(*arrays, max_new_tokens, draw, ends, tap)
 
@@ -207,7 +216,8 @@ class PaliGemma:
         caches = empty_caches(batch, length + left - 1, w, c)
         done = np.zeros(batch, bool)
         soft = self.look(pixels, tap) if soft is None else soft
-        logits = prefill(ids, soft, seen, w, c, caches, tap=tap)
+        with one_blas_thread():
+            logits = prefill(ids, soft, seen, w, c, caches, tap=tap)
         while True:
             ids = np.where(done, c.pad_token_id, draw(logits))
             yield ids
@@ -216,7 +226,8 @@ class PaliGemma:
             if done.all() or not left:
                 return
             seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
-            logits = decode_step(ids, seen, w, c, caches, tap=tap)
+            with one_blas_thread():
+                logits = decode_step(ids, seen, w, c, caches, tap=tap)
 
     def _pixels(self, pixel_values: np.ndarray) -> np.ndarray:
         """Bring pixels to the weights' place and dtype."""

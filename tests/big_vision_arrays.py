@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 Arrays = dict[str, np.ndarray]

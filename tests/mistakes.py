@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.inputs.image import pixel_values
 from numpy_paligemma.model.attention import grouped_query_attention
 from numpy_paligemma.model.fusion import (

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import mmap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from tiny_tokenizer import paligemma_file, write_tokenizer
 from tolerances import FLOAT32_LOGITS, relative_error
 
 from numpy_paligemma import load_hf_model
-from numpy_paligemma.arrays.matrix import HalfMatrix
+from numpy_paligemma.arrays.matrix import HeldMatrix
+from numpy_paligemma.checkpoints.big_vision.archive import archive_tensors
 from numpy_paligemma.checkpoints.big_vision.config import archive_config
 from numpy_paligemma.checkpoints.big_vision.names import (
     ATTENTION,
@@ -227,7 +229,7 @@ def test_an_array_is_read_once_and_matrices_are_rows_in_one_piece(
     w = load_weights(path, config, "bfloat16")
     assert sorted(read) == sorted(f"{key}.npy" for key in arrays)
     for matrix in [w.decoder.embed, w.decoder.blocks[1].o_proj]:
-        assert isinstance(matrix, HalfMatrix)
+        assert isinstance(matrix, HeldMatrix)
         assert matrix.halves.flags.c_contiguous
         assert matrix.halves.flags.aligned
 
@@ -249,6 +251,27 @@ def test_stored_arrays_are_mapped_and_not_read(
     path = write_npz(tmp_path / "x.npz", arrays)
     monkeypatch.setattr(np.lib.format, "read_array", None)
     load_weights(path, archive_config(path), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("prefix", ["params/", ""])  # one lies at an odd place
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_is_mapped_and_what_is_a_copy_is_known_before_it_is_read(
+    arrays: Arrays, tmp_path: Path, dtype: str, prefix: str, compressed: bool
+) -> None:
+    named = {key.replace("params/", prefix): x for key, x in arrays.items()}
+    path = write_npz(tmp_path / "x.npz", named, dtype=dtype, compressed=compressed)
+    found = archive_tensors(path)
+    mapped = {name: is_mapped(part.read()) for name, part in found.items()}
+    assert {name: part.mapped for name, part in found.items()} == mapped
+    assert not (compressed and any(mapped.values()))
+
+
+def is_mapped(x: np.ndarray) -> bool:
+    """Follow the views down to what they are views of."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return isinstance(x.base, mmap.mmap)
 
 
 def test_an_adapter_is_merged_as_into_the_hugging_face_form(

@@ -406,11 +406,11 @@ def test_help_lists_every_option_and_nothing_that_is_not_there(
     assert (ran.status, ran.err) == (0, "")
     there = [o for a in options.parser()._actions for o in a.option_strings]
     expected = "--model --image --prompt --max-new-tokens --temperature --top-p --seed "
-    expected += "--device --dtype --no-sample --revision -h --help "
-    expected += "--draw --json --mask-decoder --box-scale --token --adapter"
+    expected += "--device --dtype --threads --no-sample --revision -h --help "
+    expected += "--draw --json --mask-decoder --box-scale --token --adapter --profile"
     assert sorted(there) == sorted(expected.split())
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.out)) == set(there)
-    for absent in ["int8", "trace", "batch"]:
+    for absent in ["trace", "batch"]:
         assert absent not in ran.out
 
 

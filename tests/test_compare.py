@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from tiny import stored, write_safetensors
 from trace_files import Arrays, golden_folder, save_trace, stepwise_trace, whole_trace
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16
 from numpy_paligemma.checkpoints.names import in_memory
 from numpy_paligemma.checkpoints.taps import every_tap
 from numpy_paligemma.traces.compare import compare

@@ -29,6 +29,7 @@ FLOORS = {
 # what else than NumPy a file may import; anywhere but here it is one library too many
 LIBRARIES = {
     "arrays.device": {"cupy"},
+    "arrays.memory": {"psutil"},
     "answers.drawing": {"PIL"},
     "answers.paste": {"PIL"},
     "answers.tags": {"PIL"},

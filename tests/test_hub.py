@@ -165,8 +165,10 @@ def test_the_branch_of_the_dtype_is_taken_and_told_of(
     said = json.loads((folder / "generation_config.json").read_text())
     assert said == {"branch": dtype}
     (note,) = notes.messages
-    assert note.startswith(f"taking the branch {dtype} of some/model (167 kB; main is ")
-    assert note.endswith("float32, 167 kB): 166 kB to download")
+    assert note.startswith(
+        f"taking the branch {dtype} of some/model (167.0 kB; main is "
+    )
+    assert note.endswith("float32, 167.0 kB): 166.5 kB to download")
     notes.clear()
     hub.asked.clear()
     assert checkpoint_folder("some/model", dtype=dtype) == folder
@@ -553,7 +555,7 @@ def test_the_command_says_what_it_does_and_why_it_failed_and_no_more(
         out, err = asking.communicate(timeout=60)
     assert (asking.returncode, out) == (1, b"")
     note, error, end = err.decode().split("\n")
-    assert note == "large/model: 24 MB to download"
+    assert note == "large/model: 24.0 MB to download"
     assert error.startswith("error: large/model: the ")
     assert not end
 
@@ -579,7 +581,7 @@ def test_interrupted_it_leaves_with_130_and_keeps_what_has_come(
         asking.send_signal(signal.SIGINT)
         out, err = asking.communicate(timeout=60)
     assert (asking.returncode, out) == (130, b"")
-    assert err == b"large/model: 24 MB to download\n\ninterrupted\n"
+    assert err == b"large/model: 24.0 MB to download\n\ninterrupted\n"
     hub.pause = 0
     folder = checkpoint_folder("large/model", cache_dir=str(tmp_path / "hub"))
     weights = (folder / "model.safetensors").resolve()
@@ -601,7 +603,7 @@ def wait_for(reached, asking: subprocess.Popen[bytes]) -> None:
 def test_too_little_room_is_told_before_the_download(hub: Hub) -> None:
     hub.repositories["some/model"].sizes["model.safetensors"] = 7 * 10**18
     line = told("some/model")
-    assert line.startswith("some/model: 7e+09 GB to download, but ")
+    assert line.startswith("some/model: 7,000,000,000.0 GB to download, but ")
     assert " GB free on /" in line
     assert not hub.served
 

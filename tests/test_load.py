@@ -23,7 +23,8 @@ from tiny import (
 )
 
 from numpy_paligemma import load_hf_model
-from numpy_paligemma.arrays.matrix import HalfMatrix, round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.model.pipeline import PaliGemmaWeights
@@ -54,7 +55,7 @@ def leaves(node: Any, at: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Walk a tree of weights, widening what is held in 16 bits."""
     if node is None:  # what only Gemma 2 has
         return
-    if isinstance(node, HalfMatrix):
+    if isinstance(node, HeldMatrix):
         yield at, node[np.arange(node.shape[0])]
     elif isinstance(node, np.ndarray):
         yield at, node
@@ -136,7 +137,7 @@ def test_a_file_of_16_bits_is_held_as_asked(
     assert {array.dtype for array in names.values()} == {np.dtype(wide)}
     np.testing.assert_array_equal(names[".decoder.embed"], t[EMBEDDING])
     np.testing.assert_array_equal(names[".decoder.final_norm"], t[GAIN])
-    assert isinstance(w.decoder.embed, HalfMatrix) == held.endswith("16")
+    assert isinstance(w.decoder.embed, HeldMatrix) == held.endswith("16")
 
 
 def test_what_a_bfloat16_hold_rounds_is_the_matrices_alone(tiny_folder: Path) -> None:

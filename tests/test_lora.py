@@ -21,7 +21,8 @@ from tiny import (
 )
 
 from numpy_paligemma import load_hf_model
-from numpy_paligemma.arrays.matrix import HalfMatrix, round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.lora.adapter import read_adapter
@@ -142,7 +143,7 @@ def test_a_merge_is_worked_out_wide_and_then_held_as_asked(
     single = merged(base, adapter, "float32").decoder.blocks[1].q_proj
     assert isinstance(single, np.ndarray)
     np.testing.assert_allclose(single, wide, rtol=0, atol=3e-6)
-    if isinstance(found, HalfMatrix):
+    if isinstance(found, HeldMatrix):
         rounded = single.astype(np.float16).astype(np.float32)
         if held == "bfloat16":
             rounded = widen_bfloat16(round_to_bfloat16(single))

@@ -15,7 +15,7 @@ from random_mask_decoders import CODEBOOK, PUBLISHED, Arrays, random_arrays, wei
 from test_load import leaves
 
 from numpy_paligemma.answers.segmentation import MaskDecoderWeights
-from numpy_paligemma.arrays.matrix import round_to_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16
 from numpy_paligemma.checkpoints import mask_decoder
 from numpy_paligemma.checkpoints.mask_decoder import (
     find_mask_decoder,

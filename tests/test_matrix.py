@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numpy_paligemma.arrays import matrix
-from numpy_paligemma.arrays.hold import hold_matrix, hold_vector, to_float16
-from numpy_paligemma.arrays.matrix import (
-    TILE_NUMBERS,
-    HalfMatrix,
+from numpy_paligemma.arrays.formats import (
     round_to_bfloat16,
     widen_bfloat16,
     widen_float16,
 )
+from numpy_paligemma.arrays.hold import hold_matrix, hold_vector, to_float16
+from numpy_paligemma.arrays.matrix import TILE_NUMBERS, HeldMatrix
 
 Widen = Callable[[np.ndarray], np.ndarray]
 ALL = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
@@ -107,7 +106,7 @@ def test_a_product_is_that_of_the_widened_matrix(
 ) -> None:
     stored = halves(rng.normal(size=(7, 5)).astype(np.float32), kind)
     x = rng.normal(size=(*leading, 5)).astype(np.float32)
-    found = x @ HalfMatrix(stored, widen).T
+    found = x @ HeldMatrix(stored, widen).T
     assert found.dtype == np.float32
     np.testing.assert_array_equal(
         found, (x.reshape(-1, 5) @ widen(stored).T).reshape(*leading, 7)
@@ -127,7 +126,7 @@ def test_tiles_smaller_than_the_matrix_change_nothing(
     whole = rng.integers(-4, 5, (7, 5)).astype(np.float32)  # sums of these are exact
     x = rng.integers(-4, 5, (2, 3, 5)).astype(np.float32)
     np.testing.assert_array_equal(
-        x @ HalfMatrix(halves(whole, kind), widen).T, x @ whole.T
+        x @ HeldMatrix(halves(whole, kind), widen).T, x @ whole.T
     )
 
 
@@ -137,7 +136,7 @@ def test_rows_are_picked_by_ids_of_any_shape(
 ) -> None:
     stored = halves(rng.normal(size=(7, 5)).astype(np.float32), kind)
     ids = np.array([[6, 0, 0], [3, 2, 6]])
-    found = HalfMatrix(stored, widen)[ids]
+    found = HeldMatrix(stored, widen)[ids]
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, widen(stored)[ids])
 
@@ -155,13 +154,13 @@ def test_rows_are_picked_by_ids_of_any_shape(
     ids=["asarray", "untransposed", "times", "matmul", "add", "concatenate"],
 )
 def test_any_other_use_is_refused(use: Callable[..., object]) -> None:
-    stored = HalfMatrix(np.zeros((4, 4), np.uint16), widen_bfloat16)
+    stored = HeldMatrix(np.zeros((4, 4), np.uint16), widen_bfloat16)
     with pytest.raises(TypeError):
         use(stored, np.ones((4, 4), np.float32))
 
 
 def test_a_matrix_says_what_it_is_and_what_it_takes() -> None:
-    stored = HalfMatrix(np.zeros((7, 5), np.uint16), widen_bfloat16)
+    stored = HeldMatrix(np.zeros((7, 5), np.uint16), widen_bfloat16)
     assert stored.shape == (7, 5)
     assert stored.nbytes == 70
     with pytest.raises(TypeError, match=r"multiplied as x @ w\.T or read as w\[ids\]"):
@@ -189,7 +188,7 @@ def test_what_the_file_has_so_is_not_copied(source: str, held: str) -> None:
     numbers = np.ones((3, 2), np.float32)
     stored = numbers if source == "float32" else halves(numbers, source)
     matrix = hold_matrix(stored, held)
-    held_as = matrix.halves if isinstance(matrix, HalfMatrix) else matrix
+    held_as = matrix.halves if isinstance(matrix, HeldMatrix) else matrix
     assert np.shares_memory(held_as, stored)
 
 
@@ -198,7 +197,7 @@ def test_a_matrix_of_many_rows_is_converted_like_one_of_few(
 ) -> None:
     numbers = rng.normal(size=(2500, 1000)).astype(np.float32)
     found = hold_matrix(numbers, "bfloat16")
-    assert isinstance(found, HalfMatrix)
+    assert isinstance(found, HeldMatrix)
     np.testing.assert_array_equal(found.halves, round_to_bfloat16(numbers))
 
 
@@ -212,7 +211,7 @@ def test_converting_takes_the_source_the_result_and_a_little(
     held = hold_matrix(stored, dtype)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(held, HalfMatrix)
+    assert isinstance(held, HeldMatrix)
     assert peak < held.nbytes + 16 * TILE_NUMBERS  # bytes: 13 measured
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import stored, write_safetensors, write_shards
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16
 from numpy_paligemma.checkpoints.safetensors import list_file, list_tensors
 
 ONE = {"a": stored(np.arange(6, dtype=np.float32).reshape(2, 3))}

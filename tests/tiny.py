@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tiny_tokenizer import paligemma_file
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16
 
 IMAGE_ID = 2052  # right behind the pieces of the tiny tokenizer
 VOCABULARY = 2059  # a few rows more, as in the published embedding

@@ -258,7 +258,7 @@ print(wide.view(np.float32))  # the same bits, seen as float32
 # That is the package's reader, too:
 
 # %%
-from numpy_paligemma.arrays.matrix import widen_bfloat16
+from numpy_paligemma.arrays.formats import widen_bfloat16
 
 plots.source(widen_bfloat16)
 
@@ -573,7 +573,7 @@ assert min(among) > alike[:6, 6:].mean()
 #     bits = x.view(np.uint32)
 #     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 #
-# from numpy_paligemma.arrays.matrix import round_to_bfloat16
+# from numpy_paligemma.arrays.formats import round_to_bfloat16
 # x = np.random.default_rng(0).standard_normal(1_000_000, np.float32)
 # np.testing.assert_array_equal(to_bfloat16(x), round_to_bfloat16(x))
 #

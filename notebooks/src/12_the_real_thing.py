@@ -94,7 +94,8 @@ from numpy_paligemma.checkpoints.assemble import gemma_block_weights
 plots.source(gemma_block_weights)
 
 # %%
-from numpy_paligemma.checkpoints.about.sizes import count_parameters, memory_bills
+from numpy_paligemma.checkpoints.about.bill import memory_bills
+from numpy_paligemma.checkpoints.about.sizes import count_parameters
 
 plots.source(count_parameters)
 print(count_parameters(published("PaliGemma 3B")))

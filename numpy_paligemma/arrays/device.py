@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numpy_paligemma.arrays.matrix import HalfMatrix
+from numpy_paligemma.arrays.matrix import HeldMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def map_arrays(tree: Any, move: Callable[[np.ndarray], Any]) -> Any:
         if node is None:  # what only Gemma 2 has
             return None
         if id(node) not in moved:
-            wide = node.widen(node.halves) if isinstance(node, HalfMatrix) else node
+            wide = node[:] if isinstance(node, HeldMatrix) else node
             moved[id(node)] = move(wide)
         return moved[id(node)]
 

@@ -1,119 +1,205 @@
-"""Matrices of 16 bits a number, widened tile by tile as they are multiplied.
+"""A large weight as it is held, and the one place where it is multiplied.
 
-bfloat16 is the upper half of a float32, so widening is a shift by 16 bits; float16 has
-a NumPy dtype of its own. Either way the numbers stay as they are in the file, memory
-mapped, and a tile of rows at a time becomes float32 in the processor's cache.
+The numbers stay in the form of the file, memory mapped, or in eight bits. A tile of rows
+at a time becomes float32 in a processor's cache and is multiplied there, every core on
+tiles of its own. Two ways lead through a tile:
+
+- many rows of x (a prompt is read): the whole tile is widened, and one large product
+  pays for it;
+- few rows of x (a token is written): the weights are read once and hardly used, so what
+  counts is how often they are touched on the way. A 16-bit tile is read as words of two
+  columns, and even and odd columns are multiplied apart.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from numpy_paligemma.arrays.threads import one_blas_thread, scratch, unpacked_rows
+from numpy_paligemma.model.parallel import cut, in_parallel, threads
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-TILE_NUMBERS = 1 << 20  # numbers widened at a time: 4 MB of float32
+    from numpy_paligemma.arrays.formats import Format, Widen
 
-
-def widen_bfloat16(bits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Read bfloat16 bits as float32: uint16 (...) -> float32 (...), exactly."""
-    out = np.empty(bits.shape, np.float32) if out is None else out
-    wide = out.view(np.uint32)
-    np.copyto(wide, bits)
-    np.left_shift(wide, 16, out=wide)
-    return out
+TILE_NUMBERS = 1 << 19  # numbers widened at a time for many rows: 2 MB of float32
+TILE_COLUMNS = 2048  # and their longest rows
+FEW_NUMBERS = 3 << 18  # for few rows: a core's own cache nearly holds it
+FEW = 24  # rows of x; above, widening whole tiles is faster
+UNLOCKED = 512  # NumPy's matmul keeps Python's lock for results of 500 numbers or fewer
 
 
-def widen_float16(halves: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Read float16 as float32: (...) -> (...), exactly."""
-    out = np.empty(halves.shape, np.float32) if out is None else out
-    np.copyto(out, halves)
-    return out
-
-
-def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Round to the nearest bfloat16, ties to even: float32 (...) -> uint16 bits (...).
-
-    Infinities stay; a NaN stays a NaN, made quiet so that rounding cannot turn it into
-    an infinity.
-    """
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    half_below = np.uint32(0x7FFF) + ((bits >> 16) & 1)  # the tie goes to the even one
-    rounded = ((bits + half_below) >> 16).astype(np.uint16)
-    quiet_nan = (bits >> 16).astype(np.uint16) | np.uint16(0x40)
-    return np.where(np.isnan(x), quiet_nan, rounded)
-
-
-class HalfMatrix:
-    """A matrix (out, in) kept in 16 bits a number, multiplied in float32.
+class HeldMatrix:
+    """A matrix (out, in) held in 8, 16 or 32 bits a number, multiplied in float32.
 
     Speaks the two operations of the model, ``x @ w.T`` and ``w[ids]``; anything else,
     `np.asarray` included, is refused, so that it is never widened whole unawares.
 
     Parameters
     ----------
-    halves : uint16 or float16 array, (out, in)
+    numbers : uint16 (bfloat16 bits), float16, int8 or float32 array, (out, in)
         May be a view of a memory-mapped file.
-    widen : callable
-        `widen_bfloat16` or `widen_float16`, whichever reads `halves`.
+    form : Format
+        The one that reads `numbers`.
+    scales : float32 array, (out,), optional
+        What each row is to be multiplied by; None for ones.
     """
 
     __array_ufunc__ = None  # NEP 13: ``ndarray @ this`` asks `__rmatmul__`
-    __slots__ = ("halves", "widen")
+    __slots__ = ("form", "numbers", "scales")
 
-    def __init__(self, halves: np.ndarray, widen: Callable[..., np.ndarray]) -> None:
-        self.halves = halves
-        self.widen = widen
+    def __init__(
+        self, numbers: np.ndarray, form: Format, scales: np.ndarray | None = None
+    ) -> None:
+        self.numbers = numbers
+        self.form = form
+        self.scales = scales
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes, (out, in)."""
-        return self.halves.shape
+        return self.numbers.shape
 
     @property
     def nbytes(self) -> int:
         """Bytes as held."""
-        return self.halves.nbytes
+        return self.numbers.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
     @property
-    def T(self) -> TransposedHalf:
+    def T(self) -> TransposedMatrix:
         """The transpose, to stand on the right of ``@``."""
-        return TransposedHalf(self)
+        return TransposedMatrix(self)
 
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+    def __getitem__(self, ids: np.ndarray | slice) -> np.ndarray:
         """Pick rows: ids (...) -> float32 (..., in)."""
-        return self.widen(self.halves[ids])
+        picked = self.numbers[ids]
+        wide = self.form.widen(picked, np.empty(picked.shape, np.float32))
+        return wide if self.scales is None else wide * self.scales[ids][..., None]
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
-        msg = "a 16-bit matrix is multiplied as x @ w.T or read as w[ids]"
+        msg = "a held matrix is multiplied as x @ w.T or read as w[ids]"
         raise TypeError(msg)
 
 
-class TransposedHalf:
+class TransposedMatrix:
     """What stands on the right of ``x @ w.T``."""
 
     __array_ufunc__ = None
     __slots__ = ("matrix",)
 
-    def __init__(self, matrix: HalfMatrix) -> None:
+    def __init__(self, matrix: HeldMatrix) -> None:
         self.matrix = matrix
 
     def __rmatmul__(self, x: np.ndarray) -> np.ndarray:
-        """Multiply: float32 (..., in) -> float32 (..., out), a tile of rows at a time.
+        """Multiply: float32 (..., in) -> float32 (..., out), on every core.
 
         All leading axes of `x` are one for the product, so that a batch reads the
         matrix once.
         """
-        out_width, in_width = self.matrix.shape
-        flat = x.reshape(-1, in_width)
+        w = self.matrix
+        out_width, in_width = w.shape
+        flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
         out = np.empty((len(flat), out_width), np.float32)
-        step = min(out_width, max(1, TILE_NUMBERS // in_width))
-        buffer = np.empty((step, in_width), np.float32)  # one for all: fresh pages cost
-        for start in range(0, out_width, step):
-            rows = slice(start, start + step)
-            halves = self.matrix.halves[rows]
-            tile = self.matrix.widen(halves, buffer[: len(halves)])
-            np.matmul(flat, tile.T, out=out[:, rows])
+        multiply = _few_rows if len(flat) <= FEW else _many_rows
+        multiply(flat, w.numbers, w.form, out)
+        if w.scales is not None:
+            out *= w.scales
         return out.reshape(*x.shape[:-1], out_width)
+
+
+def _in_words(
+    numbers: np.ndarray, form: Format
+) -> tuple[np.ndarray, tuple[Widen, ...]]:
+    """View rows as words and give what reads each lane of them.
+
+    Rows of an odd length, or at an odd place in memory, are read number by number.
+    """
+    if form.word is None:
+        return numbers, form.lanes
+    whole = (
+        numbers.shape[1] % len(form.lanes) == 0
+        and numbers.flags.c_contiguous
+        and numbers.ctypes.data % np.dtype(form.word).itemsize == 0
+        and sys.byteorder == "little"
+    )
+    return (numbers.view(form.word), form.lanes) if whole else (numbers, (form.widen,))
+
+
+def _many_rows(
+    x: np.ndarray, numbers: np.ndarray, form: Format, out: np.ndarray
+) -> None:
+    """Multiply by whole tiles: x (M, in), numbers (N, in) -> out (M, N).
+
+    Tiles are cut in both directions: BLAS rearranges all of x for each, which is cheap
+    for many rows of the matrix at once, and a cache holds these if they are short.
+    """
+    out_width, in_width = numbers.shape
+    columns = cut(in_width, _even(in_width, TILE_COLUMNS))
+    step = _even(out_width, TILE_NUMBERS // columns[0].stop, threads())
+
+    def multiply(parts: Iterator[slice]) -> None:
+        buffer = scratch(step * columns[0].stop)
+        for rows in parts:
+            for k in columns:
+                held = numbers[rows, k]
+                wide = form.widen(held, buffer[: held.size].reshape(held.shape))
+                if k.start == 0:
+                    np.matmul(x[:, k], wide.T, out=out[:, rows])
+                else:
+                    out[:, rows] += x[:, k] @ wide.T
+
+    with one_blas_thread():
+        in_parallel(multiply, cut(out_width, step))
+
+
+def _few_rows(
+    x: np.ndarray, numbers: np.ndarray, form: Format, out: np.ndarray
+) -> None:
+    """Multiply lane by lane: x (M, in), numbers (N, in) -> out (M, N)."""
+    words, lanes = _in_words(numbers, form)
+    parts_of_x = [
+        np.ascontiguousarray(x[:, i :: len(lanes)]) for i in range(len(lanes))
+    ]
+    sums = [out, *(np.empty_like(out) for _ in lanes[1:])]
+    out_width, length = words.shape
+    step = max(FEW_NUMBERS // numbers.shape[1], UNLOCKED // len(x) if len(x) > 1 else 1)
+    step = _even(out_width, step, threads())
+    todo = list(zip(lanes, parts_of_x, sums, strict=True))
+
+    def multiply(parts: Iterator[slice]) -> None:
+        buffer = scratch(step * length).reshape(step, length)
+        for rows in parts:
+            held = words[rows]
+            wide = buffer[: len(held)]
+            for read, part, into in todo:
+                _thin_product(part, read(held, wide), into[:, rows])
+
+    with one_blas_thread():
+        in_parallel(multiply, cut(out_width, step))
+    for other in sums[1:]:
+        out += other
+
+
+def _thin_product(x: np.ndarray, wide: np.ndarray, out: np.ndarray) -> None:
+    """Multiply few rows: x (M, K), wide (n, K) -> out (M, n)."""
+    if len(x) == 1:
+        np.dot(wide, x[0], out[0])
+        return
+    n, K = wide.shape
+    at_once = unpacked_rows(len(x) * K)
+    whole = n - n % at_once
+    stacked = wide[:whole].reshape(-1, at_once, K)
+    into = out[:, :whole].reshape(len(x), -1, at_once).transpose(1, 2, 0)
+    np.matmul(stacked, x.T, out=into)
+    np.matmul(x, wide[whole:].T, out=out[:, whole:])
+
+
+def _even(length: int, most: int, groups: int = 1) -> int:
+    """Choose a step that cuts `length` evenly, `most` at the most, for all of `groups`."""
+    parts = -(-length // max(1, most))
+    parts += -parts % groups
+    return -(-length // parts)

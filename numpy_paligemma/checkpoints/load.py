@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from numpy_paligemma.arrays.hold import hold_matrix, hold_vector
+from numpy_paligemma.checkpoints.about.room import require_room_to_load
 from numpy_paligemma.checkpoints.assemble import paligemma_weights
 from numpy_paligemma.checkpoints.faults import told
 from numpy_paligemma.checkpoints.finite import check_adapter
@@ -64,6 +65,8 @@ def load_weights(
 
     Raises
     ------
+    MemoryError
+        If there is too little memory, before any of the bytes is read.
     ValueError
         If anything is missing, unexpected, or of another shape or dtype: all of it in
         one message, before any of the bytes is read. Also if a name is there twice, or
@@ -79,14 +82,18 @@ def load_weights(
     ledger = _Ledger(tensors)
     paligemma_weights(ledger, c, tied=c.text.tied and HEAD not in tensors)
     ledger.balance(place)
-    tied, reader = is_tied(tensors), _Reader(tensors, dtype)
+    tied = is_tied(tensors)
+    if adapter is not None:
+        tensors, tied = fit(adapter, tensors, tied=tied)
+    changed = () if adapter is None else tuple(adapter.updates)
+    require_room_to_load(place, c, dtype, tensors, changed, tied=tied)
+    reader = _Reader(tensors, dtype)
     if adapter is None:
         weights = paligemma_weights(reader, c, tied=tied)
         reader.tell()
         return weights
-    tensors, tied = fit(adapter, tensors, tied=tied)
     check_adapter(adapter)
-    merging = Merging(_Reader(tensors, dtype), tensors, dtype, adapter)
+    merging = Merging(reader, tensors, dtype, adapter)
     weights = paligemma_weights(merging, c, tied=tied)
     tell(merging.changes, adapter, dtype)
     if changes is not None:

@@ -13,8 +13,8 @@ from numpy_paligemma.answers.segmentation import (
     MaskDecoderWeights,
     ResidualWeights,
 )
+from numpy_paligemma.arrays.formats import widen_bfloat16
 from numpy_paligemma.arrays.hold import HELD_DTYPES
-from numpy_paligemma.arrays.matrix import widen_bfloat16
 from numpy_paligemma.checkpoints.faults import some, told
 from numpy_paligemma.checkpoints.hub import hub_file
 from numpy_paligemma.checkpoints.typed import typed_path

@@ -63,6 +63,11 @@ class StoredTensor:
         """Bytes in the file."""
         return self.stop - self.start
 
+    @property
+    def mapped(self) -> bool:
+        """Always: `read` gives the file's own pages."""
+        return True
+
 
 def list_tensors(folder: Path) -> list[StoredTensor]:
     """List every tensor of a checkpoint's `model.safetensors`, or of all its shards.

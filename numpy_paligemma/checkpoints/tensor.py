@@ -18,6 +18,10 @@ class Tensor(Protocol):
         """As safetensors spells it."""
 
     @property
+    def mapped(self) -> bool:
+        """Whether reading gives the file's own pages, and not a copy."""
+
+    @property
     def path(self) -> Path:
         """The file that it lies in."""
 

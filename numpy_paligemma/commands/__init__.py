@@ -23,7 +23,7 @@ SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
        numpy-paligemma compare A B
-       numpy-paligemma demo [--draw OUT.png]
+       numpy-paligemma demo [--draw OUT.png] [--profile]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         # whoever read has gone; without this Python complains once more as it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MemoryError as error:
-        print(f"error: out of memory: {error}", file=sys.stderr)
+        print(f"error: not enough memory: {error}", file=sys.stderr)
     except (ValueError, OSError, OverflowError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     finally:

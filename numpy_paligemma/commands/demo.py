@@ -7,10 +7,12 @@ from functools import partial
 
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.commands.generate import aloud, asker
-from numpy_paligemma.commands.options import file_name
+from numpy_paligemma.commands.options import PROFILE_HELP, file_name
 from numpy_paligemma.commands.progress import Progress
+from numpy_paligemma.commands.stopwatch import Stopwatch
 from numpy_paligemma.inputs.image import load_image
 from numpy_paligemma.loading import load_hf_model
+from numpy_paligemma.traces.profile import LOAD, PICTURE
 
 CAPTION = "caption en"
 WHERE = ("segment red circle", "segment blue star", "segment yellow triangle")
@@ -25,15 +27,18 @@ def run(argv: Sequence[str]) -> None:
     from numpy_paligemma.commands import picture, things  # noqa: PLC0415
 
     args = parser().parse_args(argv)
+    watch = Stopwatch("auto", wanted=args.profile)
     source = str(bundled("sample.jpg"))
     if args.draw:
         picture.check_target(args.draw, [source])
-    image = load_image(source)
+    with watch.timed(PICTURE):
+        image = load_image(source)
     decoder = partial(things.choose_decoder(None), bundled(MINIATURE))
     found = []
     with Progress(sys.stderr) as progress:
-        model, processor = load_hf_model(MINIATURE)
-        ask = asker(model, processor, [image], progress)
+        with watch.timed(LOAD):
+            model, processor = load_hf_model(MINIATURE)
+        ask = asker(model, processor, [image], progress, watch)
         print(f"model {MINIATURE}, picture {source}\n{CAPTION}:", file=sys.stderr)
         "".join(aloud(ask(CAPTION, do_sample=False)))
         for prompt in WHERE:
@@ -45,6 +50,7 @@ def run(argv: Sequence[str]) -> None:
             found += reading.things
     if args.draw:
         picture.write_picture(args.draw, image, found, said)
+    watch.tell()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,4 +63,5 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--draw", type=file_name, metavar="OUT.png", help="draw where, into this file"
     )
+    p.add_argument("--profile", action="store_true", help=PROFILE_HELP)
     return p

@@ -10,14 +10,17 @@ from typing import Protocol, Unpack
 
 import numpy as np
 
+from numpy_paligemma.arrays.threads import use_threads
 from numpy_paligemma.checkpoints.about.describe import kind_by_name
 from numpy_paligemma.checkpoints.about.prompts import PRETRAINING_TASKS
 from numpy_paligemma.commands.options import parse
 from numpy_paligemma.commands.progress import Progress
+from numpy_paligemma.commands.stopwatch import Stopwatch
 from numpy_paligemma.inputs.image import ImageSource, load_image
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.loading import load_hf_model
 from numpy_paligemma.paligemma import Options, PaliGemma
+from numpy_paligemma.traces.profile import LOAD, PICTURE
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +28,12 @@ log = logging.getLogger(__name__)
 def run(argv: Sequence[str]) -> None:
     """Answer prompts about a picture, token by token, on stdout."""
     args = parse(argv)
+    use_threads(args.threads)
+    watch = Stopwatch(args.device, wanted=args.profile)
     _warn_of_prompts(args)
     # first: a mistyped name should not have to wait for a checkpoint
-    pictures = [load_image(name) for name in args.image]
+    with watch.timed(PICTURE):
+        pictures = [load_image(name) for name in args.image]
     teller = None
     if args.draw or args.json:
         from numpy_paligemma.commands.telling import Teller  # noqa: PLC0415  35 ms
@@ -36,15 +42,16 @@ def run(argv: Sequence[str]) -> None:
     # weights that overflow end in one line of ours, without NumPy's warnings before it
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
-        model, processor = load_hf_model(
-            args.model,
-            device=args.device,
-            dtype=args.dtype,
-            revision=args.revision,
-            token=args.token,
-            adapter=args.adapter,
-        )
-        ask = asker(model, processor, pictures, progress)
+        with watch.timed(LOAD):
+            model, processor = load_hf_model(
+                args.model,
+                device=args.device,
+                dtype=args.dtype,
+                revision=args.revision,
+                token=args.token,
+                adapter=args.adapter,
+            )
+        ask = asker(model, processor, pictures, progress, watch)
         for prompt in args.prompt:
             pieces = ask(prompt, **_options(args))
             said = "".join(pieces) if args.json else "".join(aloud(pieces))
@@ -52,6 +59,7 @@ def run(argv: Sequence[str]) -> None:
                 teller.tell(prompt, said, model.source or Path())
     if teller:
         teller.draw()
+    watch.tell()
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -94,17 +102,20 @@ def asker(
     processor: PaliGemmaProcessor,
     pictures: Sequence[ImageSource],
     progress: Progress,
+    watch: Stopwatch,
 ) -> Ask:
     """Ask any number of prompts about pictures that are looked at once, when needed."""
     looks: list[np.ndarray] = []
 
     def ask(prompt: str, /, **options: Unpack[Options]) -> Iterator[str]:
-        inputs = processor([prompt], [list(pictures)])
-        tap = progress.tap(model.config, looked=bool(looks))
+        with watch.timed(PICTURE):
+            inputs = processor([prompt], [list(pictures)])
+        bar = progress.tap(model.config, looked=bool(looks))
+        tap = watch.tap(model, bar)
         if not looks:
             looks.append(model.look(inputs["pixel_values"], tap))
         options |= {"soft_tokens": looks[0], "tap": tap}
-        tokens = model.stream(**inputs, **options)
+        tokens = watch.tokens(model.stream(**inputs, **options))
         times: list[float] = []
         yield from processor.tokenizer.stream(_first_row(tokens, progress, times))
         if len(times) > 1:

@@ -5,18 +5,26 @@ import dataclasses
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from numpy_paligemma.arrays.memory import Memory, memory_here
+from numpy_paligemma.checkpoints.about.bill import (
+    ANSWER_TOKENS,
+    Bill,
+    Stored,
+    memory_bills,
+    usual_tokens,
+)
 from numpy_paligemma.checkpoints.about.describe import Description, describe
 from numpy_paligemma.checkpoints.about.outline import is_here, outline_folder
 from numpy_paligemma.checkpoints.about.prompts import MIX, Prompt, prompts_of
-from numpy_paligemma.checkpoints.about.sizes import Bill, memory_bills
+from numpy_paligemma.checkpoints.about.room import fit_of
 from numpy_paligemma.checkpoints.safetensors import PLAIN_NAMES
+from numpy_paligemma.checkpoints.units import size_text
+from numpy_paligemma.commands.options import positive
 
-UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 WIDTH = 79
 LABEL = 13  # letters of the left column
-ANSWER_TOKENS = 100  # generate's own default
 TASKS = (
     "a pt checkpoint expects a task, such as caption en, answer en what is this?, "
     "detect cat; free questions get a caption or nothing (see --prompts)"
@@ -26,6 +34,7 @@ MAIN = (
     "main; generate takes the branch bfloat16 where there is one, unless --revision "
     "or --dtype asks for another"
 )
+SLOW = "  slow: swapped, or read from the disk again for every token"
 OWN_TASK = (
     "this is a fine-tune: it answers only the prompts of the task that its name tells; "
     "those above are what its relatives understand"
@@ -38,16 +47,33 @@ def run(argv: Sequence[str]) -> None:
     folder = outline_folder(args.model, revision=args.revision, token=args.token)
     about = describe(folder, args.model)
     prompts = prompts_of(folder, about.kind)
-    tokens = args.tokens or about.config.vision.patches + ANSWER_TOKENS
-    bills = memory_bills(about.config, tokens)
+    costs = _costs(about, args.tokens)
     if args.json:
-        print(json.dumps(_object(about, prompts, tokens, bills), indent=2))
+        print(json.dumps(_object(about, prompts, costs), indent=2))
     elif args.prompts:
         print("\n".join(_prompt_lines(prompts)))
         if about.kind == "ft" and prompts == MIX:
             print("\n".join(textwrap.wrap(f"note: {OWN_TASK}", WIDTH)))
     else:
-        print("\n".join(_lines(about, args.revision, tokens, bills)))
+        print("\n".join(_lines(about, args.revision, costs)))
+
+
+class _Costs(NamedTuple):
+    """What a checkpoint takes of memory, and what there is of it."""
+
+    tokens: int
+    stored: str  # the dtype of the file that loading is counted from
+    bills: dict[str, Bill]
+    here: Memory
+
+
+def _costs(about: Description, tokens: int | None) -> _Costs:
+    """Count memory for one row, from the commonest dtype of the files."""
+    tokens = tokens or usual_tokens(about.config)
+    dtypes = about.files.dtypes if about.files else ()
+    stored = next((dtype for dtype in dtypes if dtype in PLAIN_NAMES), "BF16")
+    bills = memory_bills(about.config, tokens, stored=lambda _: Stored(stored))
+    return _Costs(tokens, PLAIN_NAMES[stored], bills, memory_here())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("model", help='hub name, folder, or "miniature"')
     p.add_argument(
         "--tokens",
-        type=_positions,
+        type=positive,
         metavar="N",
         help="positions to count memory for: picture, prompt and answer "
         f"(default: the picture's and {ANSWER_TOKENS} more)",
@@ -74,17 +100,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _positions(text: str) -> int:
-    """Read how many positions there are."""
-    if not (text.isdecimal() and len(text) < 10 and int(text)):
-        msg = f"expected a whole number above 0, found {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _lines(
-    about: Description, revision: str | None, tokens: int, bills: dict[str, Bill]
-) -> Iterable[str]:
+def _lines(about: Description, revision: str | None, costs: _Costs) -> Iterable[str]:
     """Write it all as text."""
     c, n = about.config, about.parameters
     yield about.model
@@ -102,14 +118,26 @@ def _lines(
     for part in ["vision", "projector", "embedding", "decoder", "total"]:
         yield f"  {part:{LABEL}} {getattr(n, part):>15,}"
     yield ""
-    yield f"memory for {tokens:,} positions, by --dtype"
-    yield f"  {'':{LABEL}}" + "".join(
-        f"{head:>13}" for head in ["weights", "KV cache", "activations", "total"]
-    )
-    for dtype, bill in bills.items():
-        costs = [bill.weights, bill.cache, bill.activations, bill.total]
-        yield f"  {dtype:{LABEL}}" + "".join(f"{_bytes(cost):>13}" for cost in costs)
+    yield from _memory_lines(costs)
     yield from _notes(about)
+
+
+def _memory_lines(costs: _Costs) -> Iterable[str]:
+    """Write the table of memory."""
+    here = costs.here
+    yield f"memory for 1 row of {costs.tokens:,} positions, by --dtype"
+    heads = ["weights", "KV cache", "activations", "total", "load peak"]
+    yield f"  {'':9}" + "".join(f"{head:>12}" for head in heads) + "  fits"
+    fits = {dtype: fit_of(bill, here) for dtype, bill in costs.bills.items()}
+    for dtype, bill in costs.bills.items():
+        parts = [bill.weights, bill.cache, bill.activations, bill.total, bill.load_peak]
+        sizes = "".join(f"{size_text(part):>12}" for part in parts)
+        yield f"  {dtype:9}{sizes}  {fits[dtype]}"
+    swap = here.most - here.free
+    room = f"{size_text(here.free)}{f' and {size_text(swap)} of swap' * (swap > 0)}"
+    yield f"  fits: {here.whose} has {room} free"
+    if "slow" in fits.values():
+        yield SLOW
 
 
 def _notes(about: Description) -> Iterable[str]:
@@ -117,6 +145,8 @@ def _notes(about: Description) -> Iterable[str]:
     stored = about.files.dtypes[:1] if about.files else ()
     for dtype in stored:
         yield f"  {PLAIN_NAMES.get(dtype, dtype)} is what the files hold: mapped, and not converted"
+    if not stored:
+        yield "  load peak: from a bfloat16 file"
     if about.kind == "pt":
         yield ""
         yield from textwrap.wrap(f"note: {TASKS}", WIDTH)
@@ -133,7 +163,7 @@ def _file_lines(about: Description) -> Iterable[str]:
     yield from _row("weights", f"{files.tensors} tensors in {many}{absent}")
     dtypes = f", {' and '.join(files.dtypes)}" if files.dtypes else ""
     if files.bytes is not None:
-        size = f"{files.bytes:,} bytes ({_bytes(files.bytes)}){dtypes}"
+        size = f"{files.bytes:,} bytes ({size_text(files.bytes)}){dtypes}"
         yield from _row("size", size)
     yield from _row("names", files.layout)
     if files.numbers not in {None, about.parameters.total}:
@@ -170,26 +200,27 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> Iterable[str]:
 def _object(
     about: Description,
     prompts: Sequence[Prompt],
-    tokens: int,
-    bills: dict[str, Bill],
+    costs: _Costs,
 ) -> dict[str, Any]:
     """Write all of it as one object."""
     fields = dataclasses.asdict(about)
     fields["parameters"]["total"] = about.parameters.total
     text = fields["config"]["text"]
     text["sliding_blocks"] = sorted(text["sliding_blocks"])
+    bills = {
+        dtype: dataclasses.asdict(bill)
+        | {"total": bill.total, "fits": fit_of(bill, costs.here)}
+        for dtype, bill in costs.bills.items()
+    }
     memory = {
-        dtype: dataclasses.asdict(bill) | {"total": bill.total}
-        for dtype, bill in bills.items()
+        "tokens": costs.tokens,
+        "rows": 1,
+        "stored": costs.stored,
+        "bytes": bills,
+        "here": dataclasses.asdict(costs.here),
     }
     return fields | {
         "soft_tokens": about.config.vision.patches,
-        "memory": {"tokens": tokens, "bytes": memory},
+        "memory": memory,
         "prompts": [dataclasses.asdict(p) for p in prompts],
     }
-
-
-def _bytes(number: int) -> str:
-    """Write a number of bytes to about three digits."""
-    unit, size = next((us for us in UNITS if number >= us[1]), UNITS[-1])
-    return f"{number / size:,.{2 if number < 10 * size else 1}f} {unit}"

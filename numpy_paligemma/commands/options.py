@@ -10,6 +10,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 
 TELLING = ("--mask-decoder", "--box-scale")  # of use to --draw and --json alone
 DEFAULT_MODEL = "google/paligemma-3b-pt-224"
+PROFILE_HELP = "after the answer, a table of where its time went (processor only)"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -106,6 +107,12 @@ def _add_checkpoint(add: Callable[..., object]) -> None:
         default="bfloat16",
         help="how to hold matrices (default %(default)s)",
     )
+    add(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="cores to use (default: all, or OMP_NUM_THREADS)",
+    )
     add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
     add("--adapter", metavar="FOLDER", help="a LoRA adapter, merged into the model")
@@ -144,6 +151,7 @@ def _add_telling(add: Callable[..., object]) -> None:
         help="what places are divided by: 1024 for some fine-tunes "
         "(default %(default)s)",
     )
+    add("--profile", action="store_true", help=PROFILE_HELP)
 
 
 def file_name(text: str) -> str:
@@ -158,6 +166,14 @@ def _count(text: str) -> int:
     """Read a whole number, nought or more."""
     if not (text.isdecimal() and len(text) < 10):
         msg = f"expected a whole number, 0 to 999999999, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number, one or more."""
+    if not (text.isdecimal() and len(text) < 10 and int(text)):
+        msg = f"expected a whole number above 0, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from numpy_paligemma.model.layers import soft_cap, softmax
+from numpy_paligemma.model.parallel import stacked_product
 from numpy_paligemma.model.tap import Tap, no_tap
 
 
@@ -62,7 +63,8 @@ def grouped_query_attention(
     G = N // K
 
     grouped = q.reshape(B, K, G * T, H)  # one matmul serves a whole group
-    scores = grouped @ np.swapaxes(k, -1, -2) * (H**-0.5 if scale is None else scale)
+    scores = stacked_product(grouped, np.swapaxes(k, -1, -2))  # (B, K, G·T, S)
+    scores *= H**-0.5 if scale is None else scale
     scores = soft_cap(scores, cap).reshape(B, N, T, S)
     scores = tap("scores", scores)
     if mask is not None:
@@ -70,5 +72,5 @@ def grouped_query_attention(
         scores = np.where(mask, scores, float(np.finfo(scores.dtype).min))
     probs = tap("probs", softmax(scores))
 
-    context = probs.reshape(B, K, G * T, S) @ v  # (B, K, G·T, H)
+    context = stacked_product(probs.reshape(B, K, G * T, S), v)  # (B, K, G·T, H)
     return context.reshape(B, N, T, H)

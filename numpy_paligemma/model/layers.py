@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from numpy_paligemma.model.parallel import over_rows
+
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715  # Hendrycks and Gimpel (2016), section 2: their fit to erf
 
@@ -51,7 +53,9 @@ class Norm(NamedTuple):
 def linear(x: np.ndarray, w: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
     """Map every vector: (..., in) -> (..., out) by ``x @ w.T + bias``, w (out, in)."""
     y = x @ w.T
-    return y if bias is None else y + bias
+    if bias is not None:
+        y += bias
+    return y
 
 
 def layer_norm(
@@ -112,8 +116,21 @@ def gelu(x: np.ndarray) -> np.ndarray:
     ----------
     Hendrycks and Gimpel (2016), https://arxiv.org/abs/1606.08415, section 2.
     """
-    inner = SQRT_2_OVER_PI * (x + GELU_CUBIC * (x * x * x))
-    return 0.5 * x * (1 + np.tanh(inner))
+    out = np.empty(x.shape, x.dtype, like=x)
+    over_rows(_gelu_into, x, out)
+    return out
+
+
+def _gelu_into(x: np.ndarray, out: np.ndarray) -> None:
+    """Work `gelu` out in place, its root and cubic term multiplied together first."""
+    np.multiply(x, x, out=out)
+    out *= SQRT_2_OVER_PI * GELU_CUBIC
+    out += SQRT_2_OVER_PI
+    out *= x  # √(2/π) · (x + 0.044715 · x³)
+    np.tanh(out, out=out)
+    out += 1
+    out *= x
+    out *= 0.5
 
 
 def soft_cap(x: np.ndarray, cap: float | None) -> np.ndarray:
@@ -136,5 +153,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
     Taking the largest off changes nothing in exact arithmetic and keeps exp finite;
     minus infinity becomes an exact zero.
     """
-    e = np.exp(x - np.max(x, axis=-1, keepdims=True))
-    return e / np.sum(e, axis=-1, keepdims=True)
+    out = np.empty(x.shape, x.dtype, like=x)
+    over_rows(_softmax_into, x, out)
+    return out
+
+
+def _softmax_into(x: np.ndarray, out: np.ndarray) -> None:
+    """Work `softmax` out in place."""
+    np.subtract(x, np.max(x, axis=-1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= np.sum(out, axis=-1, keepdims=True)

@@ -1,1 +1,1 @@
-"""Traces: every intermediate of a run in one file, under the name of its tap."""
+"""What taps are good for beyond a look: the work and time behind every array."""

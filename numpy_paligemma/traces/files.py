@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.checkpoints.big_vision.npz import list_arrays
 from numpy_paligemma.checkpoints.safetensors import (
     DTYPES,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.layers import softmax
 from numpy_paligemma.traces.compare import relative_error
 from numpy_paligemma.traces.fits import fitted_cap

@@ -56,6 +56,13 @@ class Part:
         """The file that it lies in."""
         return self.array.path
 
+    @property
+    def mapped(self) -> bool:
+        """Whether `read` cuts it out of the file's own pages: nothing is to be moved."""
+        start, order = self.array.start, tuple(range(len(self.axes)))
+        aligned = start is not None and start % self.array.dtype.itemsize == 0
+        return aligned and self.array.order == "C" and self.axes == order
+
     def read(self) -> np.ndarray:
         """Cut the tensor out: `shape`, its rows in one piece; bfloat16 as uint16 bits."""
         whole = self.whole(self.array)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOGIN = "log in with `hf auth login` or HF_TOKEN"
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 AWAY = {  # how each library spells it, from the failed connection up
     "gaierror": "its name is not known to this network",
     "TimeoutException": "it did not answer in time",
@@ -80,14 +79,6 @@ def said(error: BaseException) -> str:
     """Say an error's own words: the first line, without a link's secrets."""
     line = str(error).strip().split("\n")[0] or type(error).__name__
     return re.sub(r"\?[^\s'\"]*", "", line)
-
-
-def size_text(count: float) -> str:
-    """Say a number of bytes, such as "5.85 GB"."""
-    for unit, name in UNITS:
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count:.0f} bytes"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

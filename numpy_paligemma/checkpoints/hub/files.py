@@ -12,9 +12,9 @@ from numpy_paligemma.checkpoints.hub.errors import (
     OFFLINE,
     HubError,
     HubUnreachableError,
-    size_text,
 )
 from numpy_paligemma.checkpoints.safetensors import INDEX, SINGLE, read_index
+from numpy_paligemma.checkpoints.units import size_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from numpy_paligemma.arrays.matrix import round_to_bfloat16, widen_bfloat16
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.rope import RopeTable, apply_rope, rope_table
 from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
 
