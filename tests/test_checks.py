@@ -256,7 +256,7 @@ def test_postscript_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["trace"], "error: no such command: 'trace'; expected demo or generate"),
+        (["batch"], "error: no such command: 'batch'; expected demo or generate"),
         (["--mod", "x", "--image", "x", "--prompt", "x"], "unrecognized arguments"),
     ],
     ids=["a command to come", "an option cut short"],

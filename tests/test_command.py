@@ -422,6 +422,7 @@ def test_the_summary_names_every_command(command: Command, word: str) -> None:
         "generate",
         "demo",
         "info",
+        "trace",
     }
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``numpy-paligemma [demo | generate | info] …``.
+"""The command line: ``numpy-paligemma [demo | generate | info | trace] …``.
 
 Text goes to stdout and nothing else does; notes, warnings and progress go to stderr.
 Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C.
@@ -11,17 +11,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from numpy_paligemma import __version__
-from numpy_paligemma.commands import compare, demo, generate, info
+from numpy_paligemma.commands import compare, demo, generate, info, trace
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "compare": compare.run,
     "demo": demo.run,
     "generate": generate.run,
     "info": info.run,
+    "trace": trace.run,
 }
 SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
+       numpy-paligemma trace --image FILE --prompt TEXT --out FILE.safetensors
        numpy-paligemma compare A B
        numpy-paligemma demo [--draw OUT.png] [--profile]
 
@@ -29,6 +31,7 @@ PaliGemma in plain NumPy: answer a prompt about a picture.
 
   generate   answer a prompt about a picture (the word may be left out)
   info       what a checkpoint is, and what it costs to run
+  trace      write every intermediate array of one forward pass into a file
   compare    where two traces part, and why
   demo       tell what the sample picture shows, and where, with the bundled miniature
 

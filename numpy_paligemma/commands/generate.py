@@ -43,14 +43,7 @@ def run(argv: Sequence[str]) -> None:
     with np.errstate(all="ignore"), Progress(sys.stderr) as progress:
         progress.note(f"loading {args.model}")
         with watch.timed(LOAD):
-            model, processor = load_hf_model(
-                args.model,
-                device=args.device,
-                dtype=args.dtype,
-                revision=args.revision,
-                token=args.token,
-                adapter=args.adapter,
-            )
+            model, processor = load_asked(args)
         ask = asker(model, processor, pictures, progress, watch)
         for prompt in args.prompt:
             pieces = ask(prompt, **_options(args))
@@ -60,6 +53,18 @@ def run(argv: Sequence[str]) -> None:
     if teller:
         teller.draw()
     watch.tell()
+
+
+def load_asked(args: argparse.Namespace) -> tuple[PaliGemma, PaliGemmaProcessor]:
+    """Load the checkpoint that the options ask for."""
+    return load_hf_model(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        revision=args.revision,
+        token=args.token,
+        adapter=args.adapter,
+    )
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -22,14 +22,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             "--draw and --json take one --image: a box in an answer does not say which "
             f"of {len(args.image)} pictures it is in"
         )
-    if args.image.count("-") > 1:
-        p.error("--image - may be given once: standard input is one picture")
+    check_pictures(p, args.image)
     # what was given, be it the default: no other option's value begins with dashes
     given = {word.partition("=")[0] for word in argv}
     idle = [name for name in TELLING if name in given]
     if idle and not (args.draw or args.json):
         p.error(f"{idle[0]} does nothing without --draw or --json; add one of them")
     return args
+
+
+def check_pictures(p: argparse.ArgumentParser, images: Sequence[str]) -> None:
+    """Leave with a usage error where standard input would be read twice."""
+    if images.count("-") > 1:
+        p.error("--image - may be given once: standard input is one picture")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,13 +44,25 @@ def parser() -> argparse.ArgumentParser:
         description="Answer prompts about a picture, one after the other.",
         allow_abbrev=False,
     )
-    for add in (_add_question, _add_sampling, _add_checkpoint, _add_telling):
+    for add in (_add_question, _add_sampling, add_checkpoint, _add_telling):
         add(p.add_argument)
     return p
 
 
 def _add_question(add: Callable[..., object]) -> None:
     """Add what is asked of which pictures."""
+    add_pictures(add)
+    add(
+        "--prompt",
+        required=True,
+        action="append",
+        metavar="TEXT",
+        help='a task, such as "caption en"; may repeat, one look serves all',
+    )
+
+
+def add_pictures(add: Callable[..., object]) -> None:
+    """Add which model is to look at which pictures."""
     add(
         "--model",
         default=DEFAULT_MODEL,
@@ -58,20 +75,13 @@ def _add_question(add: Callable[..., object]) -> None:
         metavar="FILE",
         help="picture, or - for stdin; may repeat, all of them for each prompt",
     )
-    add(
-        "--prompt",
-        required=True,
-        action="append",
-        metavar="TEXT",
-        help='a task, such as "caption en"; may repeat, one look serves all',
-    )
 
 
 def _add_sampling(add: Callable[..., object]) -> None:
     """Add how tokens are drawn."""
     add(
         "--max-new-tokens",
-        type=_count,
+        type=count,
         default=100,
         metavar="N",
         help="where to stop (default %(default)s)",
@@ -90,10 +100,11 @@ def _add_sampling(add: Callable[..., object]) -> None:
         metavar="P",
         help="draw from the fewest tokens that reach P together (default %(default)s)",
     )
-    add("--seed", type=_count, metavar="N", help="the same seed, the same answer")
+    add("--seed", type=count, metavar="N", help="the same seed, the same answer")
+    add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
 
 
-def _add_checkpoint(add: Callable[..., object]) -> None:
+def add_checkpoint(add: Callable[..., object]) -> None:
     """Add where and how the checkpoint is held, and what of the hub."""
     add(
         "--device",
@@ -113,7 +124,6 @@ def _add_checkpoint(add: Callable[..., object]) -> None:
         metavar="N",
         help="cores to use (default: all, or OMP_NUM_THREADS)",
     )
-    add("--no-sample", action="store_true", help="always the likeliest token (greedy)")
     add("--revision", help="a branch, tag or commit on the hub")
     add("--adapter", metavar="FOLDER", help="a LoRA adapter, merged into the model")
     add(
@@ -162,7 +172,7 @@ def file_name(text: str) -> str:
     return text
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """Read a whole number, nought or more."""
     if not (text.isdecimal() and len(text) < 10):
         msg = f"expected a whole number, 0 to 999999999, found {text!r}"

@@ -1,9 +1,7 @@
 """The picture of an answer: refused before the work, or written whole."""
 
 import logging
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from numpy_paligemma.answers.drawing import (
@@ -14,6 +12,7 @@ from numpy_paligemma.answers.drawing import (
     encode,
 )
 from numpy_paligemma.commands.things import shortened
+from numpy_paligemma.traces.whole import WholeFile, check_place
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def check_target(target: str, images: Sequence[str]) -> None:
     """
     check_ending(target)
     path = Path(target)
-    _write(path, None)
+    check_place(path)
     if path.is_dir():
         msg = f"{target}: expected a file to draw into, found a folder"
         raise ValueError(msg)
@@ -50,7 +49,9 @@ def write_picture(
         One line.
     """
     drawn = draw_things(picture, things)
-    _write(Path(target), encode(drawn, target))
+    data = encode(drawn, target)
+    with WholeFile(Path(target)) as file:
+        file.write(data)
     if not things:
         log.info(
             "%s: the picture as it was, with no box in the answer: %s",
@@ -60,21 +61,3 @@ def write_picture(
     if drawn.width > picture.width:
         times = drawn.width // picture.width
         log.info("%s: drawn %d times as large, for the labels", target, times)
-
-
-def _write(path: Path, data: bytes | None) -> None:
-    """Put bytes in a file's place at once; without any, try whether that would do."""
-    path = path.resolve()
-    beside = path.with_name(f".numpy-paligemma-{os.getpid()}")
-    try:
-        try:
-            with suppress(FileNotFoundError):
-                path.lstat()  # raises where the name is too long
-            beside.write_bytes(data or b"")
-            if data is not None:
-                beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror}); choose another place"
-        raise OSError(msg) from error

@@ -1,1 +1,1 @@
-"""What taps are good for beyond a look: the work and time behind every array."""
+"""What a tap can tell: every intermediate in a file, compared, and timed."""

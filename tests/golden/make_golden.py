@@ -10,6 +10,7 @@ And a tiny random mask decoder, run by PyTorch's own convolutions.
 """
 
 import hashlib
+import json
 import platform
 import sys
 from importlib.metadata import version
@@ -48,6 +49,11 @@ from transformers.models.siglip.image_processing_pil_siglip import (
 )
 from transformers.utils import logging
 
+from numpy_paligemma.traces.about import FORMAT, about_run
+from numpy_paligemma.traces.choice import choose_taps
+from numpy_paligemma.traces.stream import TensorStream
+from numpy_paligemma.traces.whole import WholeFile
+
 Tensors = dict[str, np.ndarray]
 
 # fmt: off
@@ -64,36 +70,12 @@ MODELS = (
 
 MINIATURE = HERE.parents[1] / "weights" / "miniature"
 SAMPLE = HERE.parents[1] / "weights" / "samples" / "paper.jpg"
-PROMPT = "<image>caption en"
+PROMPT = "caption en"
+LEFT_OUT = ["!*/scores"]  # to stay under 4 MB; softmax makes the shares of them
+PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors")
 
-README = """\
-# Golden files
-
-Three tiny random PaliGemmas, the last a PaliGemma 2, with what transformers, working in
-float64 throughout (tests/parity/lifting.py), gets from them. Each folder is a checkpoint in Hugging Face
-form; `inputs.safetensors` holds pictures and token ids, `expected.safetensors` what has
-to come out. tests/golden_line.py reads them, no torch needed.
-
-`miniature.safetensors` is one forward pass of weights/miniature over
-weights/samples/paper.jpg and `caption en`, by transformers in float64, rounded once to
-float32: the inputs, every tap by its name but for the scores (their softmax is there),
-and the greedy ids. The notebooks compare with it, and so can whoever ports the model:
-
-    from safetensors.numpy import load_file
-    golden = load_file("tests/golden/miniature.safetensors")
-    golden["vision/block00/attention/q"]  # (1, heads, patches, head size)
-
-`mask_decoder.safetensors` is a random mask decoder with few channels, under the names of
-the published file, the tokens of three masks, and the masks that PyTorch's convolutions
-make of them in float64.
-
-Written by `python tests/golden/make_golden.py`; remake them with it, never by hand.
-These come from {versions}.
-
-| file | bytes | sha256 |
-|---|---|---|
-{files}
-"""
+README = HERE / "README.md"
+MADE_BY = "These come from "  # what follows it in the README is written here
 
 
 def make(model: RandomModel) -> None:
@@ -115,13 +97,13 @@ def make(model: RandomModel) -> None:
 
 
 def make_miniature() -> None:
-    """Write the miniature's taps on the sample picture, float64 rounded to float32."""
+    """Write the miniature's trace on the sample picture, float64 rounded to float32."""
     theirs = PaliGemmaForConditionalGeneration.from_pretrained(
         MINIATURE, dtype=torch.float64, attn_implementation="eager"
     )
     processor = AutoProcessor.from_pretrained(MINIATURE)
     picture = Image.open(SAMPLE).convert("RGB")
-    made = processor(text=PROMPT, images=picture, return_tensors="np")
+    made = processor(text=f"<image>{PROMPT}", images=picture, return_tensors="np")
     wanted = ("input_ids", "pixel_values", "attention_mask", "token_type_ids")
     inputs = {name: made[name] for name in wanted}
     with lifted():
@@ -129,15 +111,27 @@ def make_miniature() -> None:
     tensors = {name: torch.from_numpy(x) for name, x in inputs.items()}
     length = inputs["input_ids"].shape[1]
     ids = theirs.float().generate(**tensors, max_new_tokens=40, do_sample=False)
-    kept = {
+    kept = {f"inputs/{name}": x for name, x in inputs.items()} | {
         name: x.astype(np.float32) if x.dtype == np.float64 else x
         for name, x in taps.items()
-        if not name.endswith("/scores")
+        if name in choose_taps(list(taps), LEFT_OUT)
     }
-    save(
-        inputs | kept | {"greedy": ids[:, length:].numpy()},
-        HERE / "miniature.safetensors",
-    )
+    about = about_run(MINIATURE, "miniature", dtype="float64", prompts=[PROMPT])
+    metadata = about | {
+        "format": FORMAT,
+        "arithmetic": "float64",
+        "versions": json.dumps({name: version(name) for name in PACKAGES}),
+        "steps": "0",
+        "taps": json.dumps(LEFT_OUT),
+    }
+    kept["greedy"] = ids[:, length:].numpy()
+    integers = sum(x.size for x in kept.values() if x.dtype == np.int64)
+    # not by save_file, which shuffles the metadata, and with it the hash
+    with WholeFile(HERE / "miniature.safetensors") as file:
+        stream = TensorStream(file, "float32", kept, integers, metadata)
+        for name, x in kept.items():
+            stream.add(name, x)
+        stream.finish()
 
 
 def make_mask_decoder() -> None:
@@ -187,20 +181,18 @@ def save(tensors: Tensors, path: Path) -> None:
 
 
 def write_readme() -> None:
-    """List versions, sizes and hashes."""
-    lines = []
+    """List versions, sizes and hashes, at the end of the README."""
+    lines = ["| file | bytes | sha256 |", "|---|---|---|"]
     for path in sorted((*HERE.glob("*/*.*"), *HERE.glob("*.safetensors"))):
         data = path.read_bytes()
         name = path.relative_to(HERE).as_posix()
         digest = hashlib.sha256(data).hexdigest()
         lines.append(f"| {name} | {len(data):,} | {digest} |")
-    packages = ("torch", "transformers", "numpy", "pillow", "safetensors")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    text = README.format(
-        versions=f"Python {platform.python_version()}, {versions}",
-        files="\n".join(lines),
-    )
-    (HERE / "README.md").write_text(text, encoding="utf-8")
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    made_by = f"{MADE_BY}Python {platform.python_version()}, {versions}."
+    text, _, _ = README.read_text(encoding="utf-8").partition(MADE_BY)
+    text += "\n".join([made_by, "", *lines, ""])
+    README.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
