@@ -13,6 +13,8 @@ from numpy_paligemma.traces.tolerance import DECODER_BLOCK, VISION_BLOCK, tolera
 
 PADDED = ("decoder/", "fusion/", "logits")  # taps with a row for each token
 FINITE = np.finfo(np.float64).max
+HELD = {"bfloat16", "float16", "int8"}
+EMBEDDINGS = ("vision/embed", "decoder/embed")  # the first that weights make
 EXACT = ("fusion/mask", "fusion/window_mask")
 
 
@@ -48,16 +50,26 @@ class Pair:
 
     @cached_property
     def grain(self) -> str:
-        """Take the coarser side's dtype."""
-        sides = (self.a.grain, self.b.grain, *self._held())
-        return max(sides, key=lambda grain: HALF_UNIT[grain])
-
-    def _held(self) -> list[str]:
-        """List how weights were held, unless both sides say the same of it."""
+        """Take the coarser side's dtype: of its numbers, or of its weights."""
+        sides = [self.a.grain, self.b.grain]
+        grain = max(sides, key=lambda side: HALF_UNIT[side])
         said = {t.says("dtype") for t in (self.a, self.b)}
-        if len(said) == 1:
-            return []
-        return ["bfloat16" if dtype == "int8" else dtype for dtype in said & HELD]
+        held = ["bfloat16" if dtype == "int8" else dtype for dtype in said & HELD]
+        if len(said) == 1 or not held or self._same_weights(grain):
+            return grain
+        return max([grain, *held], key=lambda side: HALF_UNIT[side])
+
+    def _same_weights(self, grain: str) -> bool:
+        """Tell by the embeddings whether holding weights otherwise changed them at all.
+
+        Many checkpoints are stored in 16 bits: then it does not.
+        """
+        rows = [
+            _row(self, self.a.names[tap], grain)
+            for tap in EMBEDDINGS
+            if tap in self.a and tap in self.b
+        ]
+        return bool(rows) and all(row.agrees for row in rows)
 
     @cached_property
     def depths(self) -> tuple[int, int]:
@@ -93,9 +105,6 @@ class Pair:
         if side is None:
             return None
         return np.atleast_2d(side.read(path))
-
-
-HELD = {"bfloat16", "float16", "int8"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ def compare(a: str, b: str) -> Comparison:
     if not any(not name.tap.startswith("inputs/") for name in pair.shared):
         msg = f"{a} and {b} have no tap in common: {_some(pair.a)} and {_some(pair.b)}"
         raise ValueError(msg + "; expected our paths, or Hugging Face's module paths")
-    rows = [compare_tap(pair, name) for name in pair.shared]
+    rows = [_row(pair, name, pair.grain) for name in pair.shared]
     named = (*pair.a.names.values(), *pair.b.names.values())
     return Comparison(
         pair,
@@ -156,13 +165,13 @@ def _some(trace: Trace) -> str:
     return f"{tap!r} among {len(names)} names"
 
 
-def compare_tap(pair: Pair, name: Name) -> Row:
-    """Compare one tap of both sides."""
+def _row(pair: Pair, name: Name, grain: str) -> Row:
+    """Compare one tap of both sides, which have a dtype's digits."""
     a, b = pair.a.read(name.path), pair.b.read(name.path)
     aligned = prepared(pair, name, a, b)
     exact = name.tap.endswith(EXACT) or a.dtype.kind in "ib"
     depths, tokens = pair.depths, pair.tokens or 0
-    allowed = 0.0 if exact else tolerance(name.tap, pair.grain, depths, tokens)
+    allowed = 0.0 if exact else tolerance(name.tap, grain, depths, tokens)
     if aligned is None:
         told = (f"shapes {a.shape} and {b.shape} cannot be brought together",)
         return Row(name.path, np.inf, allowed, told, a.shape)

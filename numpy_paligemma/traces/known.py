@@ -10,6 +10,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.big_vision.config import archive_config, find_archive
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
+from numpy_paligemma.checkpoints.identity import weights_sha256
 from numpy_paligemma.checkpoints.load import load_weights
 from numpy_paligemma.checkpoints.typed import typed_path
 from numpy_paligemma.model.config import PaliGemmaConfig, TextConfig, VisionConfig
@@ -20,10 +21,13 @@ from numpy_paligemma.model.siglip import SiglipBlockWeights, SiglipWeights
 
 Model = tuple[PaliGemmaWeights, PaliGemmaConfig]
 SMALL = 400_000_000  # bytes: a checkpoint that may be widened to float64
+UPWARDS = 4  # folders above a trace that are looked into
 EPS, BASE = 1e-6, 10_000.0  # every published PaliGemma's
 
 
-def checkpoint_model(name: str, dtype: str) -> Model | None:
+def checkpoint_model(
+    name: str, dtype: str, sha256: str = "", near: Path = Path()
+) -> Model | None:
     """Load the checkpoint that a trace names, where it lies on this disk.
 
     Parameters
@@ -32,13 +36,18 @@ def checkpoint_model(name: str, dtype: str) -> Model | None:
         "miniature", a folder or an `.npz`; a hub name is not looked for.
     dtype : str
         How the trace's run held matrices; float32 is widened where that is cheap.
+    sha256 : str
+        What the trace says of the weights; others are not taken for them.
+    near : Path
+        The trace. It names the last part of a path alone, so that folder is looked for
+        here and in the folders above the trace.
 
     Returns
     -------
     weights and sizes, or None where it is not here or cannot be read
     """
-    folder = bundled(MINIATURE) if name == MINIATURE else typed_path(name)
-    if not name or not folder.exists():
+    folder = _found(name, near)
+    if folder is None or (sha256 and _other(folder, sha256)):
         return None
     held = dtype if dtype in HELD_DTYPES else "float32"
     if held == "float32" and _size(folder) <= SMALL:
@@ -49,6 +58,23 @@ def checkpoint_model(name: str, dtype: str) -> Model | None:
         return load_weights(archive or folder, config, held), config
     except (ValueError, OSError):
         return None
+
+
+def _found(name: str, near: Path) -> Path | None:
+    """Find a checkpoint by its name."""
+    if name == MINIATURE:
+        return bundled(MINIATURE)
+    above = list(near.resolve().parents)[:UPWARDS] if near.name else []
+    places = [typed_path(name), *(folder / name for folder in above)]
+    return next((place for place in places if name and place.exists()), None)
+
+
+def _other(folder: Path, sha256: str) -> bool:
+    """Tell another checkpoint of the same name."""
+    try:
+        return weights_sha256(folder) != sha256
+    except (ValueError, OSError):
+        return True
 
 
 def _size(folder: Path) -> int:

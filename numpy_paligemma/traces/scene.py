@@ -125,16 +125,16 @@ class Scene:
     def loaded(self) -> Model | None:
         """Load the checkpoint that was given, or that a side names and that is here."""
         a, b = self.pair.a, self.pair.b
-        for name, side in (
-            (self.checkpoint, a),
-            (a.says("checkpoint"), a),
-            (b.says("checkpoint"), b),
-        ):
-            dtype = side.says("dtype") or b.says("dtype") or "float32"
-            found = checkpoint_model(name, dtype)
-            if found is not None:
-                return found
-        return None
+        dtype = a.says("dtype") or b.says("dtype") or "float32"
+        if self.checkpoint:
+            return checkpoint_model(self.checkpoint, dtype)
+        tries = (
+            checkpoint_model(
+                t.says("checkpoint"), dtype, t.says("checkpoint_sha256"), t.path
+            )
+            for t in (a, b)
+        )
+        return next((found for found in tries if found is not None), None)
 
     def model(self, side: int) -> Model:
         """Take the checkpoint, or what a side's taps tell of it."""
