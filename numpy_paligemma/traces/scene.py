@@ -18,6 +18,7 @@ from numpy_paligemma.traces.known import (
     model_of_shapes,
     with_norms,
 )
+from numpy_paligemma.traces.matrices import with_matrices
 from numpy_paligemma.traces.names import NUMBER, Name, is_gemma_2, rank
 from numpy_paligemma.traces.replay import Part
 from numpy_paligemma.traces.tolerance import DECODER_BLOCK, tolerance
@@ -147,7 +148,8 @@ class Scene:
             return self._base(tap, side)
 
         c = replace(c, text=with_fits(c.text, given, self.pair.mask, types))
-        return with_norms((w, c), given, self.name.tap)
+        model = with_norms((w, c), given, self.name.tap)
+        return with_matrices(model, given, self.name.tap)
 
     @cached_property
     def gemma_2(self) -> bool:
