@@ -1,7 +1,8 @@
-"""The command line: ``numpy-paligemma [demo | generate | info | trace] …``.
+"""The command line: ``numpy-paligemma [demo | generate | info | trace | compare] …``.
 
 Text goes to stdout and nothing else does; notes, warnings and progress go to stderr.
-Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C.
+Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C; `compare` has
+diff's own, 0 for no difference, 1 for one, 2 for trouble.
 """
 
 import io

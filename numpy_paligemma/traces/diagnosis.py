@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numpy_paligemma.traces.causes import VARIANTS
-from numpy_paligemma.traces.causes.rotation import START, measured
+from numpy_paligemma.traces.causes.positions import START
+from numpy_paligemma.traces.causes.rotation import measured
 from numpy_paligemma.traces.causes.variant import Setup, Variant
 from numpy_paligemma.traces.compare import Comparison, relative_error
 from numpy_paligemma.traces.names import NUMBER, rank
-from numpy_paligemma.traces.patterns import Found, patterns
+from numpy_paligemma.traces.patterns import patterns
 from numpy_paligemma.traces.replay import Part, replay, template
 from numpy_paligemma.traces.scene import Scene
+from numpy_paligemma.traces.view import Found
 from numpy_paligemma.traces.where import where
 
 UNKNOWN = "unknown"

@@ -1,7 +1,6 @@
 """Causes that two arrays tell by themselves, each tried on every number of them."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,41 +9,17 @@ from numpy_paligemma.model.layers import softmax
 from numpy_paligemma.traces.compare import relative_error
 from numpy_paligemma.traces.fits import fitted_cap
 from numpy_paligemma.traces.names import in_block
-from numpy_paligemma.traces.pixels import pixel_cause
+from numpy_paligemma.traces.orders import reordered
+from numpy_paligemma.traces.pixel_causes import pixel_cause
 from numpy_paligemma.traces.ratios import ratio_cause
 from numpy_paligemma.traces.scene import Scene
+from numpy_paligemma.traces.view import Found, View
 from numpy_paligemma.traces.where import edge_patches, row_errors
 
 BIASED = ("q", "k", "v", "out", "embed", "attention_norm", "mlp_norm")
 FAINT = (3e-5, 2e-3)  # errors that erf in place of tanh gives at an MLP
 FLOAT16 = 65504.0
 MOSTLY = 0.9  # of the numbers are the other's, rounded
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A cause, and what speaks for it."""
-
-    cause: str
-    text: str
-
-
-@dataclass(frozen=True)
-class View:
-    """The first difference as arrays of the rows that are compared."""
-
-    scene: Scene
-    a: np.ndarray
-    b: np.ndarray
-
-    @property
-    def tap(self) -> str:
-        """Take the tap's path."""
-        return self.scene.name.tap
-
-    def same(self, x: np.ndarray, y: np.ndarray) -> bool:
-        """Tell equal arrays, to the tolerance of the tap."""
-        return x.shape == y.shape and relative_error(x, y) <= self.scene.row.tolerance
 
 
 def patterns(scene: Scene, *, first: bool) -> Found | None:
@@ -169,70 +144,6 @@ def _float16(x: np.ndarray) -> np.ndarray:
 ROUNDINGS = {"bfloat16": _bfloat16, "float16": _float16}
 
 
-def _reordered(view: View) -> Found | None:
-    """Look for the same numbers in another order."""
-    both = view.scene.both(view.tap)
-    if both is None or both[0].ndim < 3 or both[0].shape != both[1].shape:
-        return None
-    a, b = both
-    for cause, text, x in _orders(view.tap, a):
-        if x.shape == b.shape and view.same(view.scene.real(b), view.scene.real(x)):
-            return Found(cause, text)
-    if view.same(np.sort(view.a, axis=-1), np.sort(view.b, axis=-1)):
-        return Found(
-            "last axis permuted", "every row has the same numbers in another order"
-        )
-    return None
-
-
-def _orders(tap: str, a: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """List known orders of an array, (B, T, D) or (B, N, T, H)."""
-    places = a.ndim - 2
-    side = round(a.shape[places] ** 0.5)
-    if tap.startswith(("vision", "projector")) and side * side == a.shape[places]:
-        order = np.arange(side * side).reshape(side, side).T.reshape(-1)
-        yield (
-            "patches by column",
-            "B's patches are A's, column by column",
-            np.take(a, order, places),
-        )
-    if a.shape[0] > 1:
-        yield "rows of the batch", "B's batch is A's in the opposite order", a[::-1]
-        yield (
-            "first picture for all",
-            "every row of B is A's first",
-            np.broadcast_to(a[:1], a.shape),
-        )
-    yield "order turned", "B's places are A's in the opposite order", np.flip(a, places)
-    for by in (1, -1):
-        yield (
-            "shifted by one place",
-            "B's places are A's, shifted by one",
-            np.roll(a, by, places),
-        )
-    if a.ndim == 4:
-        B, N, T, H = a.shape
-        merged = a.swapaxes(1, 2).reshape(B, T, N * H)
-        yield (
-            "heads cut wrongly",
-            "B's heads are cut without a transpose",
-            merged.reshape(B, N, T, H),
-        )
-        yield (
-            "heads in another order",
-            "B's heads are A's in the opposite order",
-            a[:, ::-1],
-        )
-        inner = merged.reshape(B, T, H, N).transpose(0, 3, 1, 2)
-        yield "heads cut wrongly", "B's heads are the inner axis", inner
-        halves = np.concatenate([a[..., ::2], a[..., 1::2]], axis=-1)
-        if H % 2 == 0:
-            pairs = np.stack(np.split(a, 2, axis=-1), axis=-1).reshape(a.shape)
-            told = "the head axis is permuted: halves on one side, pairs on the other"
-            yield "head axis permuted", told, halves
-            yield "head axis permuted", told, pairs
-
-
 def _logits(view: View) -> Found | None:
     """Look for logits that were normalised or not capped."""
     if view.tap != "logits" or view.a.ndim < 2:
@@ -340,7 +251,7 @@ LATER: tuple[Callable[[View], Found | None], ...] = (
     _ratio,
     _offset,
     _rounded,
-    _reordered,
+    reordered,
     _logits,
     _step,
     _edges,

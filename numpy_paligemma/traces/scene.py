@@ -12,11 +12,11 @@ from numpy_paligemma.traces.causes.masks import right_masks
 from numpy_paligemma.traces.causes.variant import Setup
 from numpy_paligemma.traces.compare import Comparison, Pair, Row, prepared, real_rows
 from numpy_paligemma.traces.fits import with_fits
+from numpy_paligemma.traces.gains import with_norms
 from numpy_paligemma.traces.known import (
     Model,
     checkpoint_model,
     model_of_shapes,
-    with_norms,
 )
 from numpy_paligemma.traces.matrices import with_matrices
 from numpy_paligemma.traces.names import NUMBER, Name, is_gemma_2, rank

@@ -6,7 +6,9 @@ from numpy_paligemma.traces.causes.eye import EYE
 from numpy_paligemma.traces.causes.feeding import FEEDING
 from numpy_paligemma.traces.causes.masks import MASKS
 from numpy_paligemma.traces.causes.norms import NORMS
+from numpy_paligemma.traces.causes.projections import PROJECTIONS
 from numpy_paligemma.traces.causes.rotation import ROTATION
+from numpy_paligemma.traces.causes.streams import STREAMS
 from numpy_paligemma.traces.causes.variant import Variant
 
 VARIANTS: tuple[Variant, ...] = (
@@ -15,6 +17,8 @@ VARIANTS: tuple[Variant, ...] = (
     *MASKS,
     *NORMS,
     *ROTATION,
+    *PROJECTIONS,
     *ATTENTION,
     *FEEDING,
+    *STREAMS,
 )

@@ -1,13 +1,13 @@
 """Mistakes in RoPE: how queries and keys are turned, by how much, from where."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.rope import RopeTable, apply_rope, rope_table
+from numpy_paligemma.traces.causes.positions import MOVES, moved, positions_of_pass
 from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
 
 Turn = Callable[[np.ndarray, Setup], np.ndarray]
@@ -17,7 +17,6 @@ BASES = (
     *(2.5e5, 5e5, 1e6, 2e6, 5e6, 8e6, 1e7, 1e8),
 )
 LARGEST_BASE, FAR = 1e12, 100.0  # beyond, it is no rotation by position
-SCALES = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
@@ -28,14 +27,7 @@ def rounded(x: np.ndarray) -> np.ndarray:
 def _table(x: np.ndarray, setup: Setup) -> RopeTable:
     """Work out the right table."""
     c = setup.c.text
-    return rope_table(_positions(setup), c.head_dim, c.rope_base, like=x)
-
-
-def _positions(setup: Setup) -> np.ndarray:
-    if setup.positions is None:
-        msg = "no mask, so no positions"
-        raise KeyError(msg)
-    return setup.positions
+    return rope_table(positions_of_pass(setup), c.head_dim, c.rope_base, like=x)
 
 
 def _pairs(x: np.ndarray, setup: Setup) -> np.ndarray:
@@ -79,7 +71,7 @@ def _by(angles: Callable[[np.ndarray, np.ndarray, Setup], np.ndarray]) -> Turn:
 
     def turn(x: np.ndarray, setup: Setup) -> np.ndarray:
         H = setup.c.text.head_dim
-        at = _positions(setup)[:, None, :, None]
+        at = positions_of_pass(setup)[:, None, :, None]
         theta = angles(at, np.arange(0, H, 2) / H, setup)
         table = (f(theta).astype(x.dtype) for f in (np.cos, np.sin))
         return apply_rope(x, RopeTable(*table))
@@ -118,7 +110,7 @@ def _halfway(x: np.ndarray, setup: Setup) -> np.ndarray:
     """Turn the first half of each head alone, as partial rotations do."""
     first, rest = np.split(x, 2, axis=-1)
     c = setup.c.text
-    at = rope_table(_positions(setup), c.head_dim // 2, c.rope_base, like=x)
+    at = rope_table(positions_of_pass(setup), c.head_dim // 2, c.rope_base, like=x)
     return np.concatenate([apply_rope(first, at), rest], axis=-1)
 
 
@@ -179,92 +171,6 @@ TURNS: tuple[tuple[str, str, Turn], ...] = (
 
 def _turned(turn: Turn, name: str, here: Here, _: np.ndarray) -> np.ndarray:
     return turn(here.near(f"attention/{name}_proj"), here.setup)
-
-
-def _moved(move: Callable[[Setup], np.ndarray | None], setup: Setup) -> Setup:
-    """Count positions otherwise."""
-    moved = move(setup)
-    if moved is None:
-        msg = "no positions to move"
-        raise KeyError(msg)
-    return replace(setup, positions=moved)
-
-
-def _all_by(shift: int, setup: Setup) -> np.ndarray:
-    return _positions(setup) + shift
-
-
-def _scaled(times: float, setup: Setup) -> np.ndarray:
-    return _positions(setup) * times
-
-
-def _padding_counted(start: int, setup: Setup) -> np.ndarray | None:
-    """Count places, padding among them."""
-    mask = setup.attention_mask
-    if mask is None:
-        return None
-    T = _positions(setup).shape[1]
-    return np.broadcast_to(
-        np.arange(mask.shape[1])[-T:] + start, _positions(setup).shape
-    )
-
-
-def _text_from_one(start: int, setup: Setup) -> np.ndarray | None:
-    """Count text from one again behind the picture."""
-    if setup.ids is None or setup.ids.shape != _positions(setup).shape:
-        return None
-    is_image = setup.ids == setup.c.image_token_id
-    counted = _positions(setup)
-    last = np.max(np.where(is_image, counted, 0), axis=1, keepdims=True)
-    return np.where(counted > last, counted - last - 1 + start, counted)
-
-
-def _picture_at_one(setup: Setup) -> np.ndarray | None:
-    """Give the whole picture the first position."""
-    if setup.ids is None or setup.ids.shape != _positions(setup).shape:
-        return None
-    is_image = setup.ids == setup.c.image_token_id
-    return np.where(is_image, 1, _positions(setup))
-
-
-HARMLESS = "which changes no score: RoPE sees distances alone"
-# of all tokens alike that is harmless; of a decode step's alone it is a mistake
-START = "positions from another start"
-MOVES: tuple[tuple[str, str, Callable[[Setup], np.ndarray | None]], ...] = (
-    *(
-        (START, f"positions are {shift:+} off, {HARMLESS}", partial(_all_by, shift))
-        for shift in (-1, 1, -2, 2)
-    ),
-    (
-        "padding counted",
-        f"positions count padding, too, from nought, {HARMLESS}",
-        partial(_padding_counted, 0),
-    ),
-    (
-        "padding counted",
-        f"positions count padding, too, {HARMLESS}",
-        partial(_padding_counted, 1),
-    ),
-    (
-        "text positions restart",
-        "the text's positions begin again behind the picture",
-        partial(_text_from_one, 1),
-    ),
-    (
-        "text positions restart",
-        "the text's positions begin again behind the picture",
-        partial(_text_from_one, 0),
-    ),
-    ("picture at one position", "all of the picture has one position", _picture_at_one),
-    *(
-        (
-            "RoPE base",
-            f"positions are {times:g} times as large, as linear scaling of RoPE does",
-            partial(_scaled, times),
-        )
-        for times in SCALES
-    ),
-)
 
 
 def _with_base(base: float, setup: Setup) -> Setup:
@@ -334,7 +240,7 @@ ROTATION = (
                 for base in BASES
             ),
             *(
-                Variant(cause, text, at, partial(_moved, move))
+                Variant(cause, text, at, partial(moved, move))
                 for cause, text, move in MOVES
             ),
         )
