@@ -9,6 +9,7 @@ STATED = (
     ("checkpoint_sha256", "checkpoints"),
     ("config_sha256", "configs"),
 )
+MASK = "inputs/attention_mask"
 AGAIN = "make both of the same checkpoint, prompt and picture"
 
 
@@ -48,9 +49,13 @@ def _other_ids(a: Trace, b: Trace) -> str:
     first, second = (np.atleast_2d(ids) for ids in both)
     if first.shape != second.shape:
         return f"{first.shape} and {second.shape}"
-    if np.array_equal(first, second):
+    other = first != second
+    for trace in (a, b):
+        if MASK in trace and trace.held[MASK].shape == both[0].shape:
+            other &= np.atleast_2d(trace.read(MASK)) != 0  # padding may be any token
+    if not other.any():
         return ""
-    row, place = np.argwhere(first != second)[0].tolist()
+    row, place = np.argwhere(other)[0].tolist()
     return f"{first[row, place]} and {second[row, place]} at place {place} of row {row}"
 
 

@@ -54,7 +54,6 @@ ELSEWHERE = {
     (PROJECTOR.removesuffix(".linear"), "output"): "projector/out",
     (DECODER.rstrip("."), "output"): "decoder/out",
     ("lm_head", "input"): "decoder/out",
-    (DECODER + "embed_tokens", "input"): "inputs/input_ids",
     **{(_EYE + end, "input"): f"vision/{IN}" for end in ("", ".layer_norm1")},
     **{(_GEMMA + end, "input"): f"decoder/{IN}" for end in ("", ".input_layernorm")},
     **{
