@@ -11,6 +11,7 @@ from numpy_paligemma.model.fusion import project
 from numpy_paligemma.model.layers import layer_norm, linear
 from numpy_paligemma.model.siglip import cut_patches
 from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
+from numpy_paligemma.traces.pixel_causes import CLIP, IMAGENET, RANGES
 
 EMBED = "vision/embed"
 
@@ -80,6 +81,29 @@ def _colours(setup: Setup) -> Setup:
     return replace(setup, pixels=_pixels(setup)[:, ::-1])
 
 
+def _levels(times: np.ndarray, more: np.ndarray, setup: Setup) -> Setup:
+    return replace(setup, pixels=_pixels(setup) * times + more)
+
+
+def _other_levels() -> list[Variant]:
+    """List other ranges of levels, for traces that show no pixels."""
+    listed = [
+        Variant(
+            cause.partition(",")[0],
+            text,
+            EMBED,
+            partial(_levels, np.array(times), np.array(more)),
+        )
+        for cause, ((times, more), text) in RANGES.items()
+    ]
+    for name, (mean, std) in {"ImageNet": IMAGENET, "CLIP": CLIP}.items():
+        m, s = (np.array(x).reshape(3, 1, 1) for x in (mean, std))
+        text = f"levels have the mean and standard deviation of {name}"
+        change = partial(_levels, 0.5 / s, (0.5 - m) / s)
+        listed.append(Variant("mean and std", text, EMBED, change))
+    return listed
+
+
 def _mirrored(axis: int, setup: Setup) -> Setup:
     return replace(setup, pixels=np.flip(_pixels(setup), axis))
 
@@ -140,6 +164,7 @@ ORDERS = {
 LEFT_OUT = "the features are those of the last block but one"
 SHIFTED = "the table of positions is shifted by one place, as by a class token"
 EYE = (
+    *_other_levels(),
     *(
         Variant(
             "patch order",

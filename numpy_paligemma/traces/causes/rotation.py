@@ -8,7 +8,7 @@ import numpy as np
 from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.rope import RopeTable, apply_rope, rope_table
 from numpy_paligemma.traces.causes.positions import MOVES, moved, positions_of_pass
-from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
+from numpy_paligemma.traces.causes.variant import Here, Setup, Swap, Variant
 
 Turn = Callable[[np.ndarray, Setup], np.ndarray]
 
@@ -173,6 +173,11 @@ def _turned(turn: Turn, name: str, here: Here, _: np.ndarray) -> np.ndarray:
     return turn(here.near(f"attention/{name}_proj"), here.setup)
 
 
+def _keys_too(turn: Turn) -> dict[str, Swap]:
+    """Turn keys in the same way, where a trace shows neither them nor queries."""
+    return {"decoder/block/attention/k": partial(_turned, turn, "k")}
+
+
 def _with_base(base: float, setup: Setup) -> Setup:
     return setup.text(rope_base=base)
 
@@ -227,7 +232,13 @@ ROTATION = (
         for at in [f"decoder/block/attention/{name}"]
         for variant in (
             *(
-                Variant(cause, text, at, swap=partial(_turned, turn, name))
+                Variant(
+                    cause,
+                    text,
+                    at,
+                    swap=partial(_turned, turn, name),
+                    behind=_keys_too(turn) if name == "q" else {},
+                )
                 for cause, text, turn in TURNS
             ),
             *(
