@@ -1,17 +1,17 @@
 """What a user holds: a loaded model, and all that can be asked of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from numpy_paligemma.arrays.device import to_host
 from numpy_paligemma.arrays.threads import one_blas_thread
 from numpy_paligemma.checkpoints.about.room import rows_at_once
-from numpy_paligemma.checkpoints.finite import check_logits, check_soft_tokens_finite
+from numpy_paligemma.checkpoints.finite import check_soft_tokens_finite
 from numpy_paligemma.checkpoints.lora.merge import Change
+from numpy_paligemma.decoding import Draw, drawer, look, write_tokens
 from numpy_paligemma.inputs.checks import (
     check_arrays,
     check_ends,
@@ -21,16 +21,10 @@ from numpy_paligemma.inputs.checks import (
     check_soft_tokens,
 )
 from numpy_paligemma.model.config import PaliGemmaConfig
-from numpy_paligemma.model.pipeline import (
-    PaliGemmaWeights,
-    decode_step,
-    empty_caches,
-    encode_images,
-    logits_everywhere,
-    prefill,
-)
-from numpy_paligemma.model.sampling import sample_token
+from numpy_paligemma.model.pipeline import PaliGemmaWeights, logits_everywhere
 from numpy_paligemma.model.tap import Tap, no_tap
+
+PIXEL_AXES = 4  # (pictures, 3, height, width); soft tokens have three
 
 
 class Options(TypedDict, total=False):
@@ -110,9 +104,9 @@ class PaliGemma:
             the order of the rows, such as ``soft[[0, 0, 0]]`` for three prompts.
         """
         check_pictures(pixel_values, self.config)
-        pixels = self._pixels(pixel_values)
-        with one_blas_thread():
-            return encode_images(pixels, self.weights, self.config, tap=tap)
+        pixels, c = self._pixels(pixel_values), self.config
+        at_once = self._rows_at_once(len(pixels), c.vision.patches)
+        return look(pixels, at_once, self.weights, c, tap)
 
     def generate(
         self,
@@ -184,74 +178,46 @@ class PaliGemma:
         ends = self.config.eos_token_ids if eos_token_id is None else eos_token_id
         check_ends(ends)
         heat = temperature if do_sample else 0
-        draw = _drawer(len(input_ids), heat, top_p, seed, self.source)
+        draw = drawer(len(input_ids), heat, top_p, seed, self.source)
         if soft_tokens is not None:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
             check_soft_tokens_finite(soft_tokens, self.source)
-        if isinstance(like := self.weights.decoder.final_norm, np.ndarray):  # no GPU's
-            tokens = input_ids.shape[1] + max_new_tokens
-            rows_at_once(self.config, len(input_ids), tokens, str(like.dtype))
-        arrays = (input_ids, pixel_values, soft_tokens, attention_mask)
-        return self._steps(*arrays, max_new_tokens, draw, ends, tap)
+        at_once = self._rows_at_once(
+            len(input_ids), input_ids.shape[1] + max_new_tokens
+        )
+        pictures = pixel_values if soft_tokens is None else soft_tokens
+        asked = (input_ids, pictures, attention_mask, max_new_tokens)
+        return self._steps(*asked, at_once, draw, ends, tap)
 
     def _steps(
         self,
         ids: np.ndarray,
-        pixels: np.ndarray,
-        soft: np.ndarray | None,
+        pictures: np.ndarray,
         seen: np.ndarray,
         left: int,
-        draw: Callable[[np.ndarray], np.ndarray],
+        at_once: int,
+        draw: Draw,
         ends: int | Sequence[int],
         tap: Tap,
     ) -> Iterator[np.ndarray]:
-        """Look, prefill, draw and decode in turn, until `left` is used up or all ended.
-
-        `seen` (B, S) is the attention mask, and grows by one with every token.
-        """
+        """Look at `pictures`, unless they are soft tokens already, and write."""
+        c, w = self.config, self.weights
         if not left:
             return
-        c, w = self.config, self.weights
-        batch, length = ids.shape
-        caches = empty_caches(batch, length + left - 1, w, c)
-        done = np.zeros(batch, bool)
-        soft = self.look(pixels, tap) if soft is None else soft
-        with one_blas_thread():
-            logits = prefill(ids, soft, seen, w, c, caches, tap=tap)
-        while True:
-            ids = np.where(done, c.pad_token_id, draw(logits))
-            yield ids
-            done |= np.isin(ids, ends)
-            left -= 1
-            if done.all() or not left:
-                return
-            seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
-            with one_blas_thread():
-                logits = decode_step(ids, seen, w, c, caches, tap=tap)
+        if pictures.ndim == PIXEL_AXES:
+            pictures = look(self._pixels(pictures), at_once, w, c, tap)
+        yield from write_tokens(
+            ids, pictures, seen, left, at_once, draw, ends, w, c, tap
+        )
+
+    def _rows_at_once(self, rows: int, tokens: int) -> int:
+        """Say how many rows fit into the memory that is there; on a GPU, all."""
+        like = self.weights.decoder.final_norm
+        if not rows or not isinstance(like, np.ndarray):
+            return max(1, rows)
+        return rows_at_once(self.config, rows, tokens, str(like.dtype))
 
     def _pixels(self, pixel_values: np.ndarray) -> np.ndarray:
         """Bring pixels to the weights' place and dtype."""
         like = self.weights.projector.bias
         return np.asarray(pixel_values, dtype=like.dtype, like=like)
-
-
-def _drawer(
-    batch: int,
-    temperature: float,
-    top_p: float,
-    seed: int | None,
-    folder: Path | None,
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the function that draws one token a row, each row from its own generator."""
-    seeds = [None if seed is None else [seed, row] for row in range(batch)]
-    rngs = [np.random.default_rng(s) for s in seeds]
-
-    def draw(logits: np.ndarray) -> np.ndarray:
-        host = to_host(logits)  # (B, V)
-        check_logits(host, folder)
-        pairs = zip(host, rngs, strict=True)
-        return np.array(
-            [sample_token(x, g, temperature=temperature, top_p=top_p) for x, g in pairs]
-        )
-
-    return draw

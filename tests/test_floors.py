@@ -20,16 +20,18 @@ FLOORS = {
     "model": 0,
     **dict.fromkeys(["arrays", "inputs", "answers"], 1),
     "checkpoints": 2,
-    "paligemma": 3,
-    "loading": 4,
-    **dict.fromkeys(["traces", "__init__"], 5),
-    "commands": 6,
-    "__main__": 7,
+    "decoding": 3,
+    "paligemma": 4,
+    "loading": 5,
+    **dict.fromkeys(["traces", "__init__"], 6),
+    "commands": 7,
+    "__main__": 8,
 }
 # what else than NumPy a file may import; anywhere but here it is one library too many
 LIBRARIES = {
     "arrays.device": {"cupy"},
     "arrays.memory": {"psutil"},
+    "arrays.threads": {"threadpoolctl"},
     "answers.drawing": {"PIL"},
     "answers.paste": {"PIL"},
     "answers.tags": {"PIL"},

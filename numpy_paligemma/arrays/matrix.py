@@ -30,6 +30,8 @@ TILE_NUMBERS = 1 << 19  # numbers widened at a time for many rows: 2 MB of float
 TILE_COLUMNS = 2048  # and their longest rows
 FEW_NUMBERS = 3 << 18  # for few rows: a core's own cache nearly holds it
 FEW = 24  # rows of x; above, widening whole tiles is faster
+# below, waking another thread takes longer than it saves, about 0.1 ms
+WORTH_FEW, WORTH_MANY = 1 << 20, 1 << 25  # numbers of the matrix; terms of the product
 UNLOCKED = 512  # NumPy's matmul keeps Python's lock for results of 500 numbers or fewer
 
 
@@ -105,7 +107,8 @@ class TransposedMatrix:
         flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
         out = np.empty((len(flat), out_width), np.float32)
         multiply = _few_rows if len(flat) <= FEW else _many_rows
-        multiply(flat, w.numbers, w.form, out)
+        if len(flat):
+            multiply(flat, w.numbers, w.form, out)
         if w.scales is not None:
             out *= w.scales
         return out.reshape(*x.shape[:-1], out_width)
@@ -116,14 +119,14 @@ def _in_words(
 ) -> tuple[np.ndarray, tuple[Widen, ...]]:
     """View rows as words and give what reads each lane of them.
 
-    Rows of an odd length, or at an odd place in memory, are read number by number.
+    Rows of an odd length are read number by number. Where in memory a matrix begins
+    changes nothing: the same sums are taken in the same order.
     """
     if form.word is None:
         return numbers, form.lanes
     whole = (
         numbers.shape[1] % len(form.lanes) == 0
         and numbers.flags.c_contiguous
-        and numbers.ctypes.data % np.dtype(form.word).itemsize == 0
         and sys.byteorder == "little"
     )
     return (numbers.view(form.word), form.lanes) if whole else (numbers, (form.widen,))
@@ -139,7 +142,11 @@ def _many_rows(
     """
     out_width, in_width = numbers.shape
     columns = cut(in_width, _even(in_width, TILE_COLUMNS))
-    step = _even(out_width, TILE_NUMBERS // columns[0].stop, threads())
+    step = _even(
+        out_width,
+        TILE_NUMBERS // columns[0].stop,
+        threads() if len(x) * numbers.size >= WORTH_MANY else 1,
+    )
 
     def multiply(parts: Iterator[slice]) -> None:
         buffer = scratch(step * columns[0].stop)
@@ -167,7 +174,7 @@ def _few_rows(
     sums = [out, *(np.empty_like(out) for _ in lanes[1:])]
     out_width, length = words.shape
     step = max(FEW_NUMBERS // numbers.shape[1], UNLOCKED // len(x) if len(x) > 1 else 1)
-    step = _even(out_width, step, threads())
+    step = _even(out_width, step, threads() if numbers.size >= WORTH_FEW else 1)
     todo = list(zip(lanes, parts_of_x, sums, strict=True))
 
     def multiply(parts: Iterator[slice]) -> None:

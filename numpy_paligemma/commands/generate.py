@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 def run(argv: Sequence[str]) -> None:
     """Answer prompts about a picture, token by token, on stdout."""
     args = parse(argv)
-    use_threads(args.threads)
     watch = Stopwatch(args.device, wanted=args.profile)
     _warn_of_prompts(args)
     # first: a mistyped name should not have to wait for a checkpoint
@@ -56,7 +55,8 @@ def run(argv: Sequence[str]) -> None:
 
 
 def load_asked(args: argparse.Namespace) -> tuple[PaliGemma, PaliGemmaProcessor]:
-    """Load the checkpoint that the options ask for."""
+    """Load the checkpoint that the options ask for, and use the cores they ask for."""
+    use_threads(args.threads)
     return load_hf_model(
         args.model,
         device=args.device,

@@ -53,9 +53,7 @@ class Norm(NamedTuple):
 def linear(x: np.ndarray, w: Matrix, bias: np.ndarray | None = None) -> np.ndarray:
     """Map every vector: (..., in) -> (..., out) by ``x @ w.T + bias``, w (out, in)."""
     y = x @ w.T
-    if bias is not None:
-        y += bias
-    return y
+    return y if bias is None else np.add(y, bias, out=y)
 
 
 def layer_norm(

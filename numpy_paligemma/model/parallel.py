@@ -10,24 +10,27 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-BLOCK = 1 << 16  # numbers: with what is made of them, a core's cache holds them
+BLOCK = 1 << 16  # numbers that a core's cache holds while a work takes many steps
 FEWEST_ROWS = 64  # of a product: fewer are not worth handing over
 
-_helpers: list[ThreadPoolExecutor] = []  # one pool, or none
-_size = [1]
+_helpers: list[ThreadPoolExecutor] = []  # of one thread each
 
 
 def use_threads(count: int) -> None:
     """Take `count` threads for every leaf from now on, the calling one among them."""
-    for pool in _helpers:
-        pool.shutdown()
-    _helpers[:] = [ThreadPoolExecutor(count - 1)] if count > 1 else []
-    _size[0] = count
+    for helper in _helpers:
+        helper.shutdown()
+    _helpers[:] = [ThreadPoolExecutor(1) for _ in range(count - 1)]
 
 
 def threads() -> int:
     """Say how many threads a leaf may take."""
-    return _size[0]
+    return 1 + len(_helpers)
+
+
+def cut(length: int, step: int) -> list[slice]:
+    """Cut ``range(length)`` into slices of `step`, the last one perhaps shorter."""
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 def in_parallel(
@@ -35,13 +38,10 @@ def in_parallel(
 ) -> None:
     """Share `parts` out: every thread calls `work` once, and gets those it is to do.
 
-    Which thread does which part is left to chance; what one raises is raised here.
+    Which thread does which is left to chance; what one raises is raised here.
     """
     left = deque(parts)
-    helpers = min(threads(), len(left)) - 1
-    started = [
-        pool.submit(work, _taken(left)) for pool in _helpers for _ in range(helpers)
-    ]
+    started = [h.submit(work, _taken(left)) for h in _helpers[: len(left) - 1]]
     try:
         work(_taken(left))
     finally:
@@ -60,19 +60,10 @@ def _taken(left: deque[slice]) -> Iterator[slice]:
             return
 
 
-def cut(length: int, step: int) -> list[slice]:
-    """Cut ``range(length)`` into slices of `step`, the last one perhaps shorter."""
-    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
-
-
 def over_rows(
     work: Callable[[np.ndarray, np.ndarray], object], x: np.ndarray, out: np.ndarray
 ) -> None:
-    """Call ``work(x, out)`` on blocks of rows, all axes but the last taken as one.
-
-    A block is small enough for a core's cache, so that a work of many steps fetches
-    its numbers once. `out` is contiguous.
-    """
+    """Call ``work(x, out)`` on small blocks of rows; `out` is contiguous."""
     width = x.shape[-1]
     x, out = x.reshape(-1, width), out.reshape(-1, width)
 
@@ -85,12 +76,11 @@ def over_rows(
 
 def stacked_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply stacks of matrices, ``a @ b``: (..., R, H), (..., H, S) -> (..., R, S)."""
-    R = a.shape[-2]
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype, like=a)
 
     def each(parts: Iterator[slice]) -> None:
         for rows in parts:
             np.matmul(a[..., rows, :], b, out=out[..., rows, :])
 
-    in_parallel(each, cut(R, max(FEWEST_ROWS, -(-R // threads()))))
+    in_parallel(each, cut(a.shape[-2], max(FEWEST_ROWS, -(-a.shape[-2] // threads()))))
     return out

@@ -118,9 +118,7 @@ def prefill(
     left, so that the last position is everyone's newline.
     """
     x = embed_prompt(ids, soft, w, c, tap=tap)
-    mask = key_mask(
-        attention_mask, like=x
-    )  # a prefix sees all of itself, window or not
+    mask = key_mask(attention_mask, like=x)  # a prefix sees all of itself
     positions = positions_of(attention_mask)
     return _last_logits(x, positions, mask, mask, w, c, caches, tap)
 
