@@ -1,12 +1,16 @@
 """`compare` finds the field's classic errors at their own taps, and names their causes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from golden_line import Golden, load_golden
 from mistakes import MISTAKES, Mistake
 from trace_files import Arrays, golden_folder, save_trace, stepwise_trace, whole_trace
 
+from numpy_paligemma.model.attention import merge_heads
 from numpy_paligemma.traces.compare import compare
 from numpy_paligemma.traces.diagnosis import UNKNOWN, Diagnosis, diagnose
 
@@ -180,3 +184,32 @@ def test_no_cause_is_wrong_where_the_arrays_alone_are_known(sides: Sides) -> Non
         assert told.cause in (UNKNOWN, *CAUSES[mistake.twin.__name__]), mistake.twin
         named += told.cause != UNKNOWN
     assert named >= KNOWN_BY_ARRAYS * len(IN_A_TRACE)
+
+
+def l1_norm(x, w, _):
+    return x / np.mean(np.abs(x), axis=-1, keepdims=True) * (1 + w)
+
+
+def gelu_without_its_cube(x):
+    return 0.5 * x * (1 + np.tanh(0.7978845608 * x))
+
+
+def heads_joined_backwards(x):
+    return merge_heads(x[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("replaces", "twin"),
+    [
+        ("model.gemma.rms_norm", l1_norm),
+        ("model.gemma.gelu", gelu_without_its_cube),
+        ("model.gemma.merge_heads", heads_joined_backwards),
+    ],
+)
+def test_a_mistake_that_nobody_knows_is_unknown(
+    replaces: str, twin: Any, sides: Sides
+) -> None:
+    stranger = replace(MISTAKES[0], twin=twin, replaces=replaces, first="")
+    _, told = sides.outcome(stranger, "float64", checkpoint=True)
+    assert told is not None
+    assert told.cause == UNKNOWN, told.text
