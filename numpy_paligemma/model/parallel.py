@@ -18,8 +18,6 @@ _helpers: list[ThreadPoolExecutor] = []  # of one thread each
 
 def use_threads(count: int) -> None:
     """Take `count` threads for every leaf from now on, the calling one among them."""
-    for helper in _helpers:
-        helper.shutdown()
     _helpers[:] = [ThreadPoolExecutor(1) for _ in range(count - 1)]
 
 
@@ -44,7 +42,7 @@ def in_parallel(
     finally:
         left.clear()  # after Ctrl-C nobody takes another
         begun = [future for future in started if not future.cancel()]
-        wait(begun)
+        wait(begun)  # and not for who is busy elsewhere, perhaps around this
     for future in begun:
         future.result()
 
