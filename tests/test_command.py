@@ -419,6 +419,7 @@ def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
     assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "compare",
         "generate",
         "demo",
         "info",

@@ -175,8 +175,10 @@ def _few_rows(
     ]
     sums = [out, *(np.empty_like(out) for _ in lanes[1:])]
     out_width, length = words.shape
-    step = max(FEW_NUMBERS // numbers.shape[1], UNLOCKED // len(x) if len(x) > 1 else 1)
-    step = _even(out_width, step, threads() if numbers.size >= WORTH_FEW else 1)
+    groups = threads() if numbers.size >= WORTH_FEW else 1
+    step = _even(out_width, FEW_NUMBERS // numbers.shape[1], groups)
+    if len(x) > 1:
+        step = max(step, UNLOCKED // len(x))
     todo = list(zip(lanes, parts_of_x, sums, strict=True))
 
     def multiply(parts: Iterator[slice]) -> None:

@@ -42,7 +42,7 @@ def in_parallel(
     finally:
         left.clear()  # after Ctrl-C nobody takes another
         begun = [future for future in started if not future.cancel()]
-        wait(begun)  # not for who is busy elsewhere, perhaps in the work around this
+        wait(begun)  # and not for who is busy elsewhere, perhaps around this
     for future in begun:
         future.result()
 
