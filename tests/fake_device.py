@@ -123,6 +123,11 @@ class DeviceArray(NDArrayOperatorsMixin):
         return len(self._hidden)
 
     @property
+    def size(self) -> int:
+        """Count the numbers."""
+        return self._hidden.size
+
+    @property
     def shape(self) -> Shape:
         """Sizes."""
         return self._hidden.shape

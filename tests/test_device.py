@@ -45,8 +45,9 @@ Place = Callable[[np.ndarray], Any]
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold small float32 matrices, too, and widen few rows of the others at a time."""
+    """Treat small matrices as large ones: held, and widened a few rows at a time."""
     monkeypatch.setattr(hold, "LARGE", 1)
+    monkeypatch.setattr(matrix, "SMALL", 0)
     monkeypatch.setattr(device_product, "BLOCK_NUMBERS", 100)
 
 
@@ -197,6 +198,7 @@ def test_a_product_on_the_device_is_the_processors_within_rounding(
     dtype: str, rows: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hold, "LARGE", 1)
+    monkeypatch.setattr(matrix, "SMALL", 0)
     monkeypatch.setattr(device_product, "BLOCK_NUMBERS", 7 * 96)  # 300 = 42 · 7 + 6
     host = hold_matrix(rng.normal(size=(300, 96)).astype(np.float32), dtype)
     moved = map_arrays((host,), DeviceArray)[0]
@@ -416,10 +418,13 @@ def test_the_command_answers_the_same_on_the_device_or_in_a_line(
     )
 
 
+@pytest.mark.usefixtures("held")
 def test_nothing_on_the_device_is_cut_for_our_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, inputs = on(DeviceArray, "gemma_2", "bfloat16")
+    monkeypatch.setattr(parallel, "BLOCK", 0)  # as if nothing were small
+    monkeypatch.setattr(parallel, "FEWEST_ROWS", 0)
     for room in (parallel, matrix):
         monkeypatch.setattr(room, "in_parallel", failing(AssertionError("cut")))
     model.generate(**inputs, max_new_tokens=3, do_sample=False)

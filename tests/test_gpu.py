@@ -11,7 +11,7 @@ from golden_line import NAMES, NEW_TOKENS, NO_END, load_golden
 from tolerances import FLOAT32_PRODUCT, FLOAT32_TAPS, FLOAT64, relative_error
 
 from numpy_paligemma import PaliGemma
-from numpy_paligemma.arrays import hold
+from numpy_paligemma.arrays import hold, matrix
 from numpy_paligemma.arrays.device import choose_device, to_device, to_host
 from numpy_paligemma.arrays.hold import HELD_DTYPES, hold_matrix
 from numpy_paligemma.model.pipeline import decode_step, empty_caches, prefill
@@ -30,6 +30,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
     if choose_device("auto") != "cuda":
         pytest.skip("CuPy has no GPU here")
     monkeypatch.setattr(hold, "LARGE", 1)
+    monkeypatch.setattr(matrix, "SMALL", 0)
 
 
 def both(name: str, dtype: str) -> tuple[PaliGemma, PaliGemma, Inputs]:

@@ -62,6 +62,7 @@ class _Hold:
         """Hold BLAS to one thread, unless it is."""
         with self.lock:
             if not self.holders:
+                _take_control()
                 self.let_go = _blas().limit(limits=1).restore_original_limits
             self.holders += 1
 
@@ -70,6 +71,7 @@ class _Hold:
         with self.lock:
             self.holders -= 1
             if not self.holders:
+                _take_control()
                 self.let_go()
 
 
@@ -79,7 +81,24 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def _take_control() -> None:
+    """Let the calling thread set limits, whoever set one before.
+
+    For OpenBLAS, threadpoolctl 3.8 lets only the first thread that does; what others
+    set is passed over in silence.
+    """
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
 _hold = _Hold()
+
+
+def _start_over() -> None:
+    """Have threads and a free lock in a forked process, which got neither with it."""
+    parallel.use_threads(parallel.threads())
+    _hold.lock = threading.Lock()
 
 
 @contextmanager
@@ -126,3 +145,5 @@ def scratch(numbers: int) -> np.ndarray:
 
 
 use_threads()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_start_over)
