@@ -1,7 +1,7 @@
 """What several tests share: a generator, a picture, a tiny checkpoint, a command."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +12,7 @@ from hypothesis import settings
 from PIL import Image
 from tiny import write_checkpoint
 
+from numpy_paligemma.arrays.threads import use_threads
 from numpy_paligemma.commands import main
 
 # how long an example takes says more of the machine's other work than of the code
@@ -38,6 +39,13 @@ def rng() -> np.random.Generator:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One float32 checkpoint for all; nobody writes into it."""
     return write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture
+def take_threads() -> Iterator[Callable[[int | None], None]]:
+    """Take so many threads, and in the end as many as before."""
+    yield use_threads
+    use_threads()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.inputs.image import pixel_values
@@ -24,6 +24,7 @@ from numpy_paligemma.model.fusion import (
     prefix_lm_mask,
 )
 from numpy_paligemma.model.gemma import (
+    gemma_attention,
     gemma_block,
     gemma_decoder,
     gemma_mlp,
@@ -97,6 +98,26 @@ def mean_and_std_of_imagenet(images, settings):
 @mistake("inputs.image.pixel_values", "pixels", "llama.cpp#24629, nano-paligemma2")
 def bilinear_for_bicubic(images, settings):
     return pixel_values(images, replace(settings, resample=2))
+
+
+@mistake("inputs.image.pixel_values", "pixels", "OpenCV and TensorFlow users")
+def no_antialias(images, settings):
+    size = (settings.size, settings.size)
+    whole = [(0, 0, x.width, x.height) for x in images]
+    pairs = zip(images, whole, strict=True)
+    thinned = [x.transform(size, EXTENT, box, BICUBIC) for x, box in pairs]
+    return pixel_values(thinned, settings)
+
+
+@mistake("inputs.image.pixel_values", "pixels", "habits of detectors")
+def letterboxed(images, settings):
+    squares = [ImageOps.pad(x, (max(x.size), max(x.size))) for x in images]
+    return pixel_values(squares, settings)
+
+
+@mistake("inputs.image.pixel_values", "pixels", "transformers#37112: EXIF, or not")
+def turned_as_exif_says(images, settings):
+    return pixel_values([x.transpose(ROTATE_90) for x in images], settings)
 
 
 @mistake("inputs.image.pixel_values", "pixels", "ports of CLIP code")
@@ -223,6 +244,11 @@ def text_not_scaled(ids, w):
     return embed_text(ids, w) * w.shape[1] ** -0.5
 
 
+@mistake("model.pipeline.embed_text", "decoder/embed", "openpi#769, lerobot#3603")
+def text_scaled_twice(ids, w):
+    return embed_text(ids, w) * w.shape[1] ** 0.5
+
+
 @mistake("model.pipeline.embed_text", "decoder/embed", "transformers#29402")
 def text_scale_rounded_to_bfloat16(ids, w):
     rounded = float(in_bfloat16(w.shape[1] ** 0.5))
@@ -237,6 +263,11 @@ def picture_divided_by_the_scale(soft, text, is_image):
 @mistake("model.pipeline.fuse", "fusion/out", "transformers#37117")
 def picture_scaled_like_text(soft, text, is_image):
     return fuse(soft * soft.shape[-1] ** 0.5, text, is_image)
+
+
+@mistake("model.pipeline.fuse", "fusion/out", "transformers#37117")
+def whole_sequence_scaled_once_more(soft, text, is_image):
+    return fuse(soft, text, is_image) * soft.shape[-1] ** 0.5
 
 
 @mistake("model.pipeline.fuse", "fusion/out", "mlx-vlm")
@@ -337,6 +368,25 @@ def rope_frequencies_rounded_to_bfloat16(positions, head_dim, base, like):
     frequencies = in_bfloat16(base ** (-np.arange(0, head_dim, 2) / head_dim))
     angles = positions[:, None, :, None] * frequencies
     return RopeTable(*(f(angles).astype(like.dtype) for f in (np.cos, np.sin)))
+
+
+@mistake("model.gemma.rope_table", ROTATED, "tables kept in the model's dtype")
+def rope_table_rounded_to_bfloat16(positions, head_dim, base, like):
+    table = rope_table(positions, head_dim, base, like)
+    return RopeTable(*(in_bfloat16(t).astype(like.dtype) for t in table))
+
+
+@mistake(
+    "model.gemma.gemma_attention",
+    "decoder/block00/attention/out",
+    "one loop for q, k, v",
+)
+def rope_turns_values_too(x, w, rope, mask, cache, c, *, tap):
+    def turning(name, y):
+        y = tap(name, y)
+        return apply_rope(y, rope) if name == "v_proj" else y
+
+    return gemma_attention(x, w, rope, mask, cache, c, tap=turning)
 
 
 @mistake("model.pipeline.positions_of", ROTATED, "one position table a modality")
@@ -535,6 +585,8 @@ def window_ignored_when_generating(attention_mask, like, window=None):  # noqa: 
 
 # --- what several of them need --------------------------------------------------------
 
+EXTENT, ROTATE_90 = Image.Transform.EXTENT, Image.Transpose.ROTATE_90
+BICUBIC = Image.Resampling.BICUBIC
 SOFT_TOKENS = 4  # of the golden model that they are shown on
 erf = np.vectorize(math.erf)
 

@@ -230,8 +230,8 @@ def test_an_array_is_read_once_and_matrices_are_rows_in_one_piece(
     assert sorted(read) == sorted(f"{key}.npy" for key in arrays)
     for matrix in [w.decoder.embed, w.decoder.blocks[1].o_proj]:
         assert isinstance(matrix, HeldMatrix)
-        assert matrix.halves.flags.c_contiguous
-        assert matrix.halves.flags.aligned
+        assert matrix.numbers.flags.c_contiguous
+        assert matrix.numbers.flags.aligned
 
 
 def test_arrays_that_lie_at_an_odd_place_are_moved_to_an_even_one(

@@ -351,7 +351,7 @@ def test_an_error_with_newlines_in_it_is_still_one_line(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
+        (["--dtype", "int3"], "argument --dtype: invalid choice: 'int3'"),
         (["--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--temperature", "-1"], "--temperature: expected a number, 0 or more"),
@@ -419,6 +419,7 @@ def test_the_summary_names_every_command(command: Command, word: str) -> None:
     ran = command(word)
     assert (ran.status, ran.err) == (0, "")
     assert set(re.findall(r"^  (\w+)  ", ran.out, re.MULTILINE)) == {
+        "compare",
         "generate",
         "demo",
         "info",

@@ -15,7 +15,7 @@ from numpy_paligemma.arrays.device import (
     to_device,
     to_host,
 )
-from numpy_paligemma.arrays.formats import widen_bfloat16
+from numpy_paligemma.arrays.formats import BFLOAT16
 from numpy_paligemma.arrays.matrix import HeldMatrix
 from numpy_paligemma.inputs.processing import Inputs
 from numpy_paligemma.model.layers import Affine
@@ -110,7 +110,7 @@ def test_what_is_one_array_before_the_move_is_one_after(tiny_folder: Path) -> No
 
 def test_matrices_of_16_bits_are_widened_as_they_move() -> None:
     bits = np.array([[0x3F80, 0xC000]], np.uint16)
-    moved = map_arrays((HeldMatrix(bits, widen_bfloat16),), DeviceArray)
+    moved = map_arrays((HeldMatrix(bits, BFLOAT16),), DeviceArray)
     np.testing.assert_array_equal(to_host(moved[0]), np.array([[1, -2]], np.float32))
 
 

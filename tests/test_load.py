@@ -316,7 +316,8 @@ def test_a_config_with_fewer_layers_than_the_file_is_refused(
 
 
 def test_a_dtype_that_nobody_knows_is_refused(tiny_folder: Path) -> None:
-    told = "^dtype: expected one of bfloat16, float16, float32, float64, found 'int3'$"
+    known = "bfloat16, float16, float32, float64, int8"
+    told = f"^dtype: expected one of {known}, found 'int3'$"
     with pytest.raises(ValueError, match=told):
         load_hf_model(tiny_folder, dtype="int3")
 

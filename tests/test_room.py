@@ -49,6 +49,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Is:
         here = Memory(free, free if most is None else most, whose)
         for module in (room, info):
             monkeypatch.setattr(module, "memory_here", lambda: here)
+        monkeypatch.setattr(room, "UNASKED", 0)
 
     return is_
 

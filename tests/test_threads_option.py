@@ -1,22 +1,16 @@
 """`--threads`: how many cores a command takes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import Command
 
-from numpy_paligemma.arrays.threads import available_threads, use_threads
+from numpy_paligemma.arrays.threads import available_threads
 from numpy_paligemma.checkpoints.hub import MINIATURE
 from numpy_paligemma.model import parallel
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    yield
-    use_threads()
-
-
+@pytest.mark.usefixtures("take_threads")
 def test_a_command_takes_as_many_threads_as_it_is_told(
     command: Command, picture: Path
 ) -> None:

@@ -423,7 +423,7 @@ from numpy_paligemma import load_hf_model
 model, processor = load_hf_model("miniature", dtype="bfloat16")
 embed = model.weights.decoder.embed
 print(type(embed).__name__, embed.shape, f"holds {embed.nbytes:,} bytes")
-print("copied from the file:", embed.halves.flags.owndata)
+print("copied from the file:", embed.numbers.flags.owndata)
 
 # %% [markdown]
 # ## A tied head: one table, read in two ways
@@ -533,7 +533,7 @@ assert min(among) > alike[:6, 6:].mean()
 #    take? It must come out as exactly 2.
 # 2. **A function.** Reading bfloat16 is a shift; *writing* it must round. Write
 #    `to_bfloat16(x)`, float32 to uint16 bits, to the nearest, and to the even one where two are
-#    equally near. It must equal `numpy_paligemma.arrays.matrix.round_to_bfloat16` on a million
+#    equally near. It must equal `numpy_paligemma.arrays.formats.round_to_bfloat16` on a million
 #    random numbers.
 # 3. **The whole format.** Write `save(tensors)`, a dictionary of float32 arrays into bytes,
 #    with nothing but `json`. `safetensors.numpy.load` must give the arrays back.

@@ -22,7 +22,7 @@ from numpy_paligemma.arrays.threads import one_blas_thread, scratch, unpacked_ro
 from numpy_paligemma.model.parallel import cut, in_parallel, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy_paligemma.arrays.formats import Format, Widen
 
@@ -30,6 +30,7 @@ TILE_NUMBERS = 1 << 19  # numbers widened at a time for many rows: 2 MB of float
 TILE_COLUMNS = 2048  # and their longest rows
 FEW_NUMBERS = 3 << 18  # for few rows: a core's own cache nearly holds it
 FEW = 24  # rows of x; above, widening whole tiles is faster
+SMALL = 1 << 17  # numbers of a matrix that is soon widened whole
 # below, waking another thread takes longer than it saves, about 0.1 ms
 WORTH_FEW, WORTH_MANY = 1 << 20, 1 << 25  # numbers of the matrix; terms of the product
 UNLOCKED = 512  # NumPy's matmul keeps Python's lock for results of 500 numbers or fewer
@@ -105,11 +106,14 @@ class TransposedMatrix:
         w = self.matrix
         out_width, in_width = w.shape
         flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
-        out = np.empty((len(flat), out_width), np.float32)
-        multiply = _few_rows if len(flat) <= FEW else _many_rows
-        multiply(flat, w.numbers, w.form, out)
-        if w.scales is not None:
-            out *= w.scales
+        if w.numbers.size <= SMALL or not len(flat):
+            out = flat @ w[:].T
+        else:
+            out = np.empty((len(flat), out_width), np.float32)
+            multiply = _few_rows if len(flat) <= FEW else _many_rows
+            multiply(flat, w.numbers, w.form, out)
+            if w.scales is not None:
+                out *= w.scales
         return out.reshape(*x.shape[:-1], out_width)
 
 
@@ -118,14 +122,14 @@ def _in_words(
 ) -> tuple[np.ndarray, tuple[Widen, ...]]:
     """View rows as words and give what reads each lane of them.
 
-    Rows of an odd length, or at an odd place in memory, are read number by number.
+    Rows of an odd length are read number by number. Where in memory a matrix begins
+    changes nothing: the same sums are taken in the same order.
     """
     if form.word is None:
         return numbers, form.lanes
     whole = (
         numbers.shape[1] % len(form.lanes) == 0
         and numbers.flags.c_contiguous
-        and numbers.ctypes.data % np.dtype(form.word).itemsize == 0
         and sys.byteorder == "little"
     )
     return (numbers.view(form.word), form.lanes) if whole else (numbers, (form.widen,))
@@ -158,8 +162,7 @@ def _many_rows(
                 else:
                     out[:, rows] += x[:, k] @ wide.T
 
-    with one_blas_thread():
-        in_parallel(multiply, cut(out_width, step))
+    _share_out(multiply, cut(out_width, step))
 
 
 def _few_rows(
@@ -172,8 +175,10 @@ def _few_rows(
     ]
     sums = [out, *(np.empty_like(out) for _ in lanes[1:])]
     out_width, length = words.shape
-    step = max(FEW_NUMBERS // numbers.shape[1], UNLOCKED // len(x) if len(x) > 1 else 1)
-    step = _even(out_width, step, threads() if numbers.size >= WORTH_FEW else 1)
+    groups = threads() if numbers.size >= WORTH_FEW else 1
+    step = _even(out_width, FEW_NUMBERS // numbers.shape[1], groups)
+    if len(x) > 1:
+        step = max(step, UNLOCKED // len(x))
     todo = list(zip(lanes, parts_of_x, sums, strict=True))
 
     def multiply(parts: Iterator[slice]) -> None:
@@ -184,10 +189,18 @@ def _few_rows(
             for read, part, into in todo:
                 _thin_product(part, read(held, wide), into[:, rows])
 
-    with one_blas_thread():
-        in_parallel(multiply, cut(out_width, step))
+    _share_out(multiply, cut(out_width, step))
     for other in sums[1:]:
         out += other
+
+
+def _share_out(work: Callable[[Iterator[slice]], object], parts: list[slice]) -> None:
+    """Share tiles out, with BLAS held to one thread if there are several."""
+    if len(parts) == 1:
+        work(iter(parts))
+        return
+    with one_blas_thread():
+        in_parallel(work, parts)
 
 
 def _thin_product(x: np.ndarray, wide: np.ndarray, out: np.ndarray) -> None:

@@ -82,6 +82,12 @@ def _blas() -> ThreadpoolController:
 _hold = _Hold()
 
 
+def _start_over() -> None:
+    """Have threads and a free lock in a forked process, which got neither with it."""
+    parallel.use_threads(parallel.threads())
+    _hold.lock = threading.Lock()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread in this block; blocks may lie in blocks, and in threads.
@@ -126,3 +132,5 @@ def scratch(numbers: int) -> np.ndarray:
 
 
 use_threads()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_start_over)

@@ -25,6 +25,16 @@ INDEX = "model.safetensors.index.json"
 # what else a folder may hold where weights were expected: named in the message
 LOOKALIKES = ("*.safetensors*", "*.part", "*.incomplete", "*.bin", "*.gguf", "*.npz")
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+# what may lie in other files than checkpoints: traces hold ids and masks, too
+OTHERS = {
+    "F64": np.float64,
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+}
 PLAIN_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it
 
@@ -42,8 +52,11 @@ class StoredTensor:
 
     def read(self) -> np.ndarray:
         """Map the bytes: an array of `shape`; bfloat16 as its uint16 bits."""
+        dtype = np.dtype((DTYPES | OTHERS)[self.dtype])
+        if not self.nbytes:  # nothing can be mapped
+            return np.empty(self.shape, dtype)
         mapped = np.memmap(self.path, np.uint8, "r", self.start, (self.nbytes,))
-        return mapped.view(np.ndarray).view(DTYPES[self.dtype]).reshape(self.shape)
+        return mapped.view(np.ndarray).view(dtype).reshape(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -1,7 +1,8 @@
-"""The command line: ``numpy-paligemma [demo | generate | info | trace] …``.
+"""The command line: ``numpy-paligemma [demo | generate | info | trace | compare] …``.
 
 Text goes to stdout and nothing else does; notes, warnings and progress go to stderr.
-Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C.
+Exit status: 0, 1 for a bad input (one line), 2 for usage, 130 for Ctrl-C; `compare` has
+diff's own, 0 for no difference, 1 for one, 2 for trouble.
 """
 
 import io
@@ -11,9 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from numpy_paligemma import __version__
-from numpy_paligemma.commands import demo, generate, info, trace
+from numpy_paligemma.commands import compare, demo, generate, info, trace
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "compare": compare.run,
     "demo": demo.run,
     "generate": generate.run,
     "info": info.run,
@@ -23,6 +25,7 @@ SUMMARY = """\
 usage: numpy-paligemma [generate] --image FILE --prompt TEXT [options]
        numpy-paligemma info MODEL
        numpy-paligemma trace --image FILE --prompt TEXT --out FILE.safetensors
+       numpy-paligemma compare A B
        numpy-paligemma demo [--draw OUT.png] [--profile]
 
 PaliGemma in plain NumPy: answer a prompt about a picture.
@@ -30,6 +33,7 @@ PaliGemma in plain NumPy: answer a prompt about a picture.
   generate   answer a prompt about a picture (the word may be left out)
   info       what a checkpoint is, and what it costs to run
   trace      write every intermediate array of one forward pass into a file
+  compare    where two traces part, and why
   demo       tell what the sample picture shows, and where, with the bundled miniature
 
 numpy-paligemma generate --help lists the options, --version says which this is.
@@ -73,7 +77,7 @@ def _run(argv: Sequence[str]) -> int:
     if first == "--version":
         print(f"numpy-paligemma {__version__}")
     elif first in COMMANDS:
-        COMMANDS[first](rest)
+        return COMMANDS[first](rest) or 0
     elif first.startswith("-"):
         generate.run(argv)
     else:

@@ -18,8 +18,6 @@ _helpers: list[ThreadPoolExecutor] = []  # of one thread each
 
 def use_threads(count: int) -> None:
     """Take `count` threads for every leaf from now on, the calling one among them."""
-    for helper in _helpers:
-        helper.shutdown()
     _helpers[:] = [ThreadPoolExecutor(1) for _ in range(count - 1)]
 
 
@@ -36,18 +34,16 @@ def cut(length: int, step: int) -> list[slice]:
 def in_parallel(
     work: Callable[[Iterator[slice]], object], parts: Sequence[slice]
 ) -> None:
-    """Share `parts` out: every thread calls `work` once, and gets those it is to do.
-
-    Which thread does which is left to chance; what one raises is raised here.
-    """
+    """Share `parts` out by chance: each thread calls `work` once, on those it gets."""
     left = deque(parts)
     started = [h.submit(work, _taken(left)) for h in _helpers[: len(left) - 1]]
     try:
         work(_taken(left))
     finally:
         left.clear()  # after Ctrl-C nobody takes another
-        wait(started)
-    for future in started:
+        begun = [future for future in started if not future.cancel()]
+        wait(begun)  # and not for who is busy elsewhere, perhaps around this
+    for future in begun:
         future.result()
 
 
@@ -61,21 +57,27 @@ def _taken(left: deque[slice]) -> Iterator[slice]:
 
 
 def over_rows(
-    work: Callable[[np.ndarray, np.ndarray], object], x: np.ndarray, out: np.ndarray
-) -> None:
-    """Call ``work(x, out)`` on small blocks of rows; `out` is contiguous."""
-    width = x.shape[-1]
-    x, out = x.reshape(-1, width), out.reshape(-1, width)
+    work: Callable[[np.ndarray, np.ndarray], object], x: np.ndarray
+) -> np.ndarray:
+    """Make an array like `x` by ``work(x, out)`` on small blocks of their rows."""
+    out = np.empty(x.shape, x.dtype, like=x)
+    if x.size <= BLOCK:
+        work(x, out)
+        return out
+    flat, into = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
 
     def each(parts: Iterator[slice]) -> None:
         for rows in parts:
-            work(x[rows], out[rows])
+            work(flat[rows], into[rows])
 
-    in_parallel(each, cut(len(x), max(1, BLOCK // width)))
+    in_parallel(each, cut(len(flat), BLOCK // x.shape[-1] or 1))
+    return out
 
 
 def stacked_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply stacks of matrices, ``a @ b``: (..., R, H), (..., H, S) -> (..., R, S)."""
+    if a.shape[-2] <= FEWEST_ROWS:
+        return a @ b
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype, like=a)
 
     def each(parts: Iterator[slice]) -> None:

@@ -3,8 +3,9 @@
 ``python -m weights.training.evaluate FOLDER`` asks about 500 plain, 500 wide and 200
 pictures by other hands, and the ten samples; for masks about 300 plain and 300 wide
 pictures more, if the folder has a mask decoder. It writes `evaluation.json` into the
-folder, with the hash of the weights that it measured. With `--transformers` the same is
-asked of transformers' class on the same files, and the share of equal answers noted.
+folder, or where `--out` says, with the hash of the weights that it measured. With
+`--transformers` the same is asked of transformers' class on the same files, and the
+share of equal answers noted.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from numpy_paligemma import load_hf_model
+from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.mask_decoder import FILE as MASK_DECODER
 from numpy_paligemma.checkpoints.mask_decoder import load_mask_decoder
 
@@ -32,9 +34,9 @@ BATCH, LONGEST = 128, 128
 Answerer = Callable[[list[Image.Image], list[str]], list[str]]
 
 
-def numpy_answers(folder: Path) -> Answerer:
+def numpy_answers(folder: Path, dtype: str) -> Answerer:
     """Answer through this project's line."""
-    model, processor = load_hf_model(folder)
+    model, processor = load_hf_model(folder, dtype=dtype)
 
     def answer(images: list[Image.Image], prompts: list[str]) -> list[str]:
         inputs = processor(prompts, images)
@@ -83,19 +85,19 @@ def ask(answer: Answerer, items: list[Item], what: str) -> list[str]:
 
 
 def answers_of(
-    folder: Path, pictures: int, beside: int, task: tuple[str, str]
+    folder: Path, dtype: str, pictures: int, beside: int, task: tuple[str, str]
 ) -> list[str]:
     """Answer one set, all of it by our line or every `beside`-th by transformers'."""
     who, name = task
     items = items_of(name, pictures)
     if who == "ours":
-        return ask(numpy_answers(folder), items, name)
+        return ask(numpy_answers(folder, dtype), items, name)
     some = items[::beside]
     return ask(transformers_answers(folder), some, f"{name}, transformers")
 
 
 def evaluate(
-    folder: Path, *, beside: int, pictures: int, processes: int
+    folder: Path, dtype: str, *, beside: int, pictures: int, processes: int
 ) -> dict[str, Any]:
     """Measure everything; ask transformers every `beside`-th question, or at 0 none."""
     masks = (folder / MASK_DECODER).exists()
@@ -103,7 +105,7 @@ def evaluate(
     tasks = [
         (who, name) for who in ("ours", "theirs")[: 1 + (beside > 0)] for name in names
     ]
-    answer = partial(answers_of, folder, pictures, beside)
+    answer = partial(answers_of, folder, dtype, pictures, beside)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         said = dict(zip(tasks, pool.map(answer, tasks, chunksize=1), strict=True))
     weights = (folder / "model.safetensors").read_bytes()
@@ -156,17 +158,21 @@ def main() -> None:
         metavar="N",
         help="compare every N-th answer, or every one",
     )
+    parser.add_argument("--dtype", choices=HELD_DTYPES, default="bfloat16")
+    parser.add_argument("--out", type=Path, help="default: FOLDER/evaluation.json")
     parser.add_argument("--pictures", type=int, default=500)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     report = evaluate(
         args.folder,
+        args.dtype,
         beside=args.transformers,
         pictures=args.pictures,
         processes=args.processes,
     )
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    (args.folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    out = args.out or args.folder / "evaluation.json"
+    out.write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -28,6 +28,7 @@ DRAWING = 8  # float64 arrays as long as the vocabulary, for one row at a time
 SCALE_BYTES = {"int8": SINGLE}  # a row
 MERGING = 5  # blocks of rows, while an adapter is merged into a matrix
 CONVERTING = 32  # bytes a number of a block, while it becomes another dtype
+CONVERTING_IN_PLACE = {"int8": 8}
 ANSWER_TOKENS = 100  # generate's own default
 
 
@@ -158,7 +159,8 @@ class _Weighing:
 def _passing(shape: tuple[int, ...], dtype: str, stored: Stored) -> int:
     """Count the bytes that are there only while a tensor becomes what is held."""
     numbers, number = math.prod(shape), HELD_BYTES[_arithmetic(dtype)]
-    passing = CONVERTING * min(numbers, CONVERTED * threads())
+    converting = CONVERTING_IN_PLACE.get(dtype, CONVERTING)
+    passing = converting * min(numbers, CONVERTED * threads())
     if not stored.mapped:
         passing += numbers * STORED_BYTES[stored.dtype]
     if dtype == "float64" and stored.dtype != "F32":  # by way of float32

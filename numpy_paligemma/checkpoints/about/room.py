@@ -28,6 +28,7 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 log = logging.getLogger(__name__)
 Fit = Literal["yes", "slow", "no"]
 HALF = 2  # bytes a number of a matrix that is mapped, most often
+UNASKED = 100_000_000  # bytes for which nobody asks what memory there is: 1 ms
 SMALLEST_PICTURE = 224  # pixels a side, of the published ones
 
 
@@ -117,9 +118,11 @@ def rows_at_once(c: PaliGemmaConfig, rows: int, tokens: int, dtype: str) -> int:
     MemoryError
         With what is needed, what is there, and the ways out.
     """
-    here = memory_here()
     cache = cache_bytes(c, tokens, dtype, rows)
     one = activation_bytes(c, tokens, dtype)
+    if cache + rows * one < UNASKED:
+        return rows
+    here = memory_here()
     if cache + one > here.most:
         msg = (
             f"{rows} {'rows' if rows > 1 else 'row'} of {tokens:,} positions need "
