@@ -623,8 +623,8 @@ assert answers["bfloat16"] == answers["float32"]
 
 # %% [markdown]
 # bfloat16 costs nothing, for the file holds bfloat16: the same numbers are multiplied, only summed in
-# another order. int8 changes them. The README states what that does to the answers on 500 pictures; on a
-# model of your own, measure it before you believe in it.
+# another order. int8 changes them. One caption proves little: count right answers, over many pictures,
+# before you believe in it.
 #
 # ## The whole line
 #
