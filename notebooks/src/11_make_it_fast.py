@@ -541,13 +541,15 @@ with one_blas_thread():
 # %%
 styles = [":", "--", "-", "-", "-"]
 shades = [QUIET, QUIET, *SHADE.values()]
+top = max(max(B * times[0] / times) for times in batch.values())
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.4))
 for (name, spent), style, shade in zip(batch.items(), styles, shades, strict=True):
     times = np.array(spent)
     axes[0].plot(B, 1000 * times, style, color=shade, marker="o", ms=4, label=name)
     axes[1].plot(B, B * times[0] / times, style, color=shade, marker="o", ms=4)
 axes[0].set(yscale="log", ylabel="milliseconds (logarithmic)")
-top = max(max(B * times[0] / times) for times in batch.values())
 axes[1].plot(B, B, color=INK, lw=0.8)
 axes[1].text(0.9 * top, top, "if it were free ", size=8.5, ha="right")
 axes[1].set(ylabel="answers a second, against B = 1", ylim=(0, 1.1 * top))
