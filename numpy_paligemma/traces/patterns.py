@@ -19,6 +19,7 @@ from numpy_paligemma.traces.where import edge_patches, row_errors
 BIASED = ("q", "k", "v", "out", "embed", "attention_norm", "mlp_norm")
 FAINT = (3e-5, 2e-3)  # errors that erf in place of tanh gives at an MLP
 FLOAT16 = 65504.0
+INNER = 9  # patches inside the edge, so that it is no chance that they agree
 MOSTLY = 0.9  # of the numbers are the other's, rounded
 
 
@@ -115,8 +116,8 @@ def _offset(view: View) -> Found | None:
         return None
     return Found(
         "bias",
-        "the sides differ by the same vector at every place: a bias that one lacks, or "
-        "has twice",
+        "the sides differ by the same vector at every place: a bias that one lacks, has "
+        "twice, or has from elsewhere",
     )
 
 
@@ -159,9 +160,11 @@ def _logits(view: View) -> Found | None:
             return Found("probabilities for logits", f"{other} is the softmax of {one}")
         cap = fitted_cap(x, y)
         if cap is not None and view.same(cap * np.tanh(x / cap), y):
-            return Found(
-                "logit cap left out", f"{one} lacks the cap of {cap:g} that {other} has"
-            )
+            if np.max(np.abs(x)) > cap:
+                text = f"{one} lacks the cap of {cap:g} that {other} has"
+                return Found("logit cap left out", text)
+            text = f"{other} is {one}, capped at {cap:g} (once more, if {one} is, too)"
+            return Found("logit cap", text)
     return None
 
 
@@ -182,9 +185,11 @@ def _step(view: View) -> Found | None:
 
 def _edges(view: View) -> Found | None:
     """Look for a picture of which only the edge differs."""
-    off = row_errors(view.scene) if view.tap == "vision/embed" else None
+    if view.tap != "vision/embed" or "inputs/pixel_values" in view.scene.agreed:
+        return None  # equal pixels were resized alike
+    off = row_errors(view.scene)
     edge = None if off is None else edge_patches(off.shape[1])
-    if off is None or edge is None:
+    if off is None or edge is None or (~edge).sum() < INNER:
         return None
     scale = float(np.max(np.abs(view.a), initial=0)) or 1.0
     if off[:, ~edge].max() > view.scene.row.tolerance * scale:
