@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from textwrap import wrap
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from numpy_paligemma.traces.diagnosis import Diagnosis, diagnose
 
 AGREE, DIFFER, TROUBLE = 0, 1, 2  # as diff(1)
 SHOWN = 20  # names of one side alone
+WIDE = 80  # letters of a line of text
 FEW = 3  # names set aside that are all told
 
 
@@ -128,11 +130,12 @@ def _verdict(comparison: Comparison, diagnosis: Diagnosis | None) -> Iterator[st
         yield f"  the name before it that agrees is {rows[place - 1].name}"
     between = _between(comparison, first)
     if between:
-        yield (
-            f"  between them only one side has {_some(between)}: it may have begun there"
+        begun = (
+            f"between them only one side has {_some(between)}: it may have begun there"
         )
+        yield from wrap(begun, WIDE, initial_indent="  ", subsequent_indent="  ")
     yield f"diagnosis: {diagnosis.cause}"
-    yield f"  {diagnosis.text}"
+    yield from wrap(diagnosis.text, WIDE, initial_indent="  ", subsequent_indent="  ")
 
 
 def _between(comparison: Comparison, first: Row) -> list[str]:
