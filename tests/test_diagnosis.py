@@ -80,7 +80,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "queries_scaled_by_their_size": ("score scale",),
     "score_cap_left_out": ("score cap left out",),
     "score_cap_behind_the_mask": ("score cap behind the mask",),
-    "logit_cap_left_out": ("logit cap left out",),
+    "logit_cap_left_out": ("logit cap left out", "logit cap"),
     "norms_behind_the_branches_left_out": ("post norm left out",),
     "norm_before_the_mlp_taken_for_the_one_behind_attention": ("another norm's gain",),
     "window_ignored": ("window ignored",),
