@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_paligemma.arrays.device import to_host
+from numpy_paligemma.arrays.device import device_errors, to_host
 from numpy_paligemma.arrays.threads import one_blas_thread
 from numpy_paligemma.checkpoints.finite import check_logits
 from numpy_paligemma.model.cache import LayerCache
@@ -36,7 +36,7 @@ def look(
     tap: Tap,
 ) -> np.ndarray:
     """Encode pictures, `at_once` at a time: (pictures, P, D)."""
-    with one_blas_thread():
+    with one_blas_thread(), device_errors():
         parts = [
             encode_images(pixels[some], w, c, tap=tap)
             for some in cut(len(pixels), at_once)
@@ -61,7 +61,7 @@ def write_tokens(
     Parameters
     ----------
     ids, seen : integer array, (B, T)
-        Prompts and their attention mask, which grows by one with every token.
+        Prompts and their attention mask.
     soft : float array, (pictures, P, D)
     left : int
         How many tokens may be written, 1 or more.
@@ -79,8 +79,11 @@ def write_tokens(
     """
     batch, length = ids.shape
     caches = empty_caches(batch, length + left - 1, w, c)
+    # the whole answer's mask goes to the weights' place once, a step takes its part
+    seen = np.pad(seen, ((0, 0), (0, left - 1)), constant_values=1)
+    seen = np.asarray(seen, like=w.decoder.final_norm)
     done = np.zeros(batch, bool)
-    logits = _prefill_in_parts(ids, soft, seen, at_once, w, c, caches, tap)
+    logits = _prefill_in_parts(ids, soft, seen[:, :length], at_once, w, c, caches, tap)
     while True:
         ids = np.where(done, c.pad_token_id, draw(logits))
         yield ids
@@ -88,9 +91,9 @@ def write_tokens(
         left -= 1
         if done.all() or not left:
             return
-        seen = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
-        with one_blas_thread():
-            logits = decode_step(ids, seen, w, c, caches, tap=tap)
+        length += 1
+        with one_blas_thread(), device_errors():
+            logits = decode_step(ids, seen[:, :length], w, c, caches, tap=tap)
 
 
 def _prefill_in_parts(
@@ -111,7 +114,7 @@ def _prefill_in_parts(
     for rows in cut(len(ids), at_once):
         own = [LayerCache(cache.keys[rows], cache.values[rows]) for cache in caches]
         some = soft[:, starts[rows.start] : starts[rows.stop]]
-        with one_blas_thread():
+        with one_blas_thread(), device_errors():
             parts.append(prefill(ids[rows], some, seen[rows], w, c, own, tap=tap))
     for cache in caches:
         cache.length = ids.shape[1]

@@ -1,5 +1,6 @@
 """A checkpoint into a model and its processor, and the whole line in one call."""
 
+import logging
 from os import PathLike
 from typing import Unpack
 
@@ -16,6 +17,8 @@ from numpy_paligemma.checkpoints.processor import load_processor
 from numpy_paligemma.inputs.image import ImageSource
 from numpy_paligemma.inputs.processing import PaliGemmaProcessor
 from numpy_paligemma.paligemma import Options, PaliGemma
+
+log = logging.getLogger(__name__)
 
 
 def load_hf_model(
@@ -35,8 +38,8 @@ def load_hf_model(
     model : str or path
         Or "miniature". An `.npz` is one of big_vision's, the tokenizer beside it.
     device : {"auto", "cpu", "cuda"}
-        "auto" takes a GPU where CuPy finds one.
-    dtype : {"bfloat16", "float16", "float32", "float64"}
+        "auto" takes a GPU where CuPy finds one and it has the memory.
+    dtype : {"bfloat16", "float16", "float32", "float64", "int8"}
         How matrices are held. The arithmetic is float32, for "float64" float64.
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
@@ -57,12 +60,13 @@ def load_hf_model(
     HubError
         If a hub name cannot be had.
     MemoryError
-        If the model cannot fit into the memory that is there, before it is read.
+        If the model cannot fit into the memory that is there, before it is read, or
+        for "cuda" into that of the GPU.
     """
     if dtype not in HELD_DTYPES:
         msg = f"dtype: expected one of {', '.join(HELD_DTYPES)}, found {dtype!r}"
         raise ValueError(msg)
-    device = choose_device(device)
+    chosen = choose_device(device)
     folder = checkpoint_folder(
         str(model), dtype=dtype, revision=revision, token=token, cache_dir=cache_dir
     )
@@ -77,7 +81,12 @@ def load_hf_model(
         warn_of_generation(folder)
     if lora is not None:
         warn_of_another_base(lora, str(model))
-    weights = to_device(weights, device)
+    try:
+        weights = to_device(weights, chosen)
+    except MemoryError as error:
+        if device != "auto":
+            raise
+        log.warning("warning: %s; the processor answers", error)
     return PaliGemma(config, weights, tuple(changes), place), processor
 
 

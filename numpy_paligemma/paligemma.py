@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
+from numpy_paligemma.arrays.device import device_errors
 from numpy_paligemma.arrays.threads import one_blas_thread
 from numpy_paligemma.checkpoints.about.room import rows_at_once
 from numpy_paligemma.checkpoints.finite import check_soft_tokens_finite
@@ -78,7 +79,7 @@ class PaliGemma:
         float array, (B, T, V)
         """
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
-        with one_blas_thread():
+        with one_blas_thread(), device_errors():
             return logits_everywhere(
                 input_ids,
                 self._pixels(pixel_values),

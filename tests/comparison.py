@@ -3,6 +3,10 @@
 import numpy as np
 from tolerances import relative_error
 
+from numpy_paligemma.arrays.device import map_arrays
+from numpy_paligemma.arrays.matrix import HeldMatrix
+from numpy_paligemma.paligemma import PaliGemma
+
 Taps = dict[str, np.ndarray]
 
 
@@ -29,3 +33,9 @@ def real_rows(tap: str, x: np.ndarray, attention_mask: np.ndarray) -> np.ndarray
         return x
     by_token = x if x.ndim == 3 else np.swapaxes(x, 1, 2)  # (B, T, …)
     return by_token[attention_mask == 1].astype(np.float64)
+
+
+def widened(model: PaliGemma) -> PaliGemma:
+    """Give a model the same weights as plain float32 arrays."""
+    assert isinstance(model.weights.decoder.embed, HeldMatrix)
+    return PaliGemma(model.config, map_arrays(model.weights, np.asarray))

@@ -39,8 +39,10 @@ from test_load import leaves
 from tiny import CONFIG, IMAGE_ID, random_tensors, stored, write_checkpoint
 from tiny_tokenizer import paligemma_file
 
+from numpy_paligemma.arrays.hold import HELD_DTYPES
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.load import load_weights
+from numpy_paligemma.checkpoints.safetensors import DTYPES
 from numpy_paligemma.commands import main
 
 FLIPS = 200
@@ -54,12 +56,12 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def ask(folder: Path, picture: Path) -> tuple[int, str, str]:
+def ask(folder: Path, picture: Path, *more: str) -> tuple[int, str, str]:
     """Ask a checkpoint through the command line: exit status, stdout, stderr."""
     words = ["--model", str(folder), "--image", str(picture), "--prompt", "caption en"]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = main([*words, "--no-sample", "--max-new-tokens", "4"])
+        status = main([*words, "--no-sample", "--max-new-tokens", "4", *more])
     return status, out.getvalue(), err.getvalue()
 
 
@@ -157,6 +159,22 @@ def test_one_number_that_is_none_in_any_tensor_is_named(
         kind = "NaN" if np.isnan(value) else "infinity"
         told = rf"model\.safetensors: {re.escape(name)} holds {kind}"
         assert_refused(ask(folder, picture), told)
+
+
+@pytest.mark.parametrize("held", HELD_DTYPES)
+@pytest.mark.parametrize("found", DTYPES)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_so_it_is_however_it_lies_and_is_held(
+    tmp_path: Path, picture: Path, value: float, found: str, held: str
+) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    name = "language_model.model.layers.1.mlp.up_proj.weight"
+    broken = random_tensors()[name].copy()
+    broken[3, 4] = value
+    rewrite(**{name: stored(broken, found)})(folder)
+    kind = "NaN" if np.isnan(value) else "infinity"
+    told = rf"model\.safetensors: {re.escape(name)} holds {kind}"
+    assert_refused(ask(folder, picture, "--dtype", held), told)
 
 
 # --- what is not broken, and what cannot be known -------------------------------------

@@ -66,7 +66,9 @@ def test_numpy_widens_what_float16_has_besides_numbers() -> None:
 
 @pytest.mark.parametrize("offset", [0, 1], ids=["even", "odd"])
 @pytest.mark.parametrize(
-    ("form", "dtype"), [(BFLOAT16, np.uint16), (FLOAT16, np.float16)], ids=str
+    ("form", "dtype"),
+    [(BFLOAT16, np.uint16), (FLOAT16, np.float16)],
+    ids=["bfloat16", "float16"],
 )
 def test_both_lanes_read_what_the_whole_reads(
     form: Format, dtype: type, offset: int
@@ -85,7 +87,9 @@ def test_both_lanes_read_what_the_whole_reads(
 
 
 @pytest.mark.parametrize(
-    ("form", "dtype"), [(BFLOAT16, np.uint16), (FLOAT16, np.float16)], ids=str
+    ("form", "dtype"),
+    [(BFLOAT16, np.uint16), (FLOAT16, np.float16)],
+    ids=["bfloat16", "float16"],
 )
 def test_widening_leaves_what_it_reads_alone(form: Format, dtype: type) -> None:
     halves = ALL.copy().reshape(2, -1)

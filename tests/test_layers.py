@@ -2,14 +2,16 @@
 
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tolerances import ORACLE, relative_error
+from tolerances import FLOAT32_TAPS, ORACLE, relative_error
 
+from numpy_paligemma.model import parallel
 from numpy_paligemma.model.layers import gelu, layer_norm, linear, rms_norm, softmax
 
 rows = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-30, 30))
@@ -120,3 +122,73 @@ def test_leaves_keep_the_dtype(dtype: type, rng: np.random.Generator) -> None:
     v = rng.normal(size=5).astype(dtype)
     out = [gelu(x), softmax(x), rms_norm(x, v, 1e-6), layer_norm(x, v, v, 1e-6)]
     assert {y.dtype for y in [*out, linear(x, x, x[:, 0])]} == {np.dtype(dtype)}
+
+
+# --- worked out in place, in blocks of rows, by several threads -----------------------
+
+
+def plain_gelu(x: np.ndarray) -> np.ndarray:
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def plain_softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+LEAVES = pytest.mark.parametrize(
+    ("leaf", "plain"),
+    [(gelu, plain_gelu), (softmax, plain_softmax)],
+    ids=["gelu", "softmax"],
+)
+VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "whole": lambda x: x,
+    "one row": lambda x: x[0, 0],
+    "a batch turned": lambda x: x.swapaxes(0, 1),
+    "columns": lambda x: x.swapaxes(-1, -2),
+    "every other": lambda x: x[:, :, ::2],
+    "backwards": lambda x: x[..., ::-1],
+    "spread out": lambda x: np.broadcast_to(x[:, :1], x.shape),
+    "no rows": lambda x: x[:0],
+}
+
+
+@LEAVES
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("block", [1, 20, parallel.BLOCK])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_leaf_in_blocks_is_its_formula_and_leaves_its_input_alone(
+    leaf: Callable[[np.ndarray], np.ndarray],
+    plain: Callable[[np.ndarray], np.ndarray],
+    view: str,
+    block: int,
+    threads: int,
+    dtype: type,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    take_threads: Callable[[int], None],
+) -> None:
+    monkeypatch.setattr(parallel, "BLOCK", block)
+    take_threads(threads)
+    x = VIEWS[view](rng.normal(0, 3, (3, 5, 9)).astype(dtype))
+    before = x.copy()
+    found = leaf(x)
+    assert found.dtype == dtype
+    tolerance = ORACLE if dtype is np.float64 else FLOAT32_TAPS
+    assert relative_error(found, plain(before.astype(np.float64))) < tolerance
+    np.testing.assert_array_equal(x, before)
+    assert not np.shares_memory(found, x)
+
+
+def test_gelu_takes_a_single_number() -> None:
+    x = np.array(-0.7)
+    assert gelu(x).shape == ()
+    assert relative_error(gelu(x), plain_gelu(x)) < ORACLE
+
+
+def test_gelu_of_the_largest_numbers_is_finite_or_nought() -> None:
+    """Where the cube overflows, as the tanh of it does not."""
+    x = np.array([-1e20, -1e13, 1e13, 1e20], np.float32)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(gelu(x), np.maximum(x, 0))

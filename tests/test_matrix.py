@@ -37,6 +37,15 @@ KINDS = {
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cut and share out the matrices of these tests as if they were large."""
+    for name in ["SMALL", "WORTH_FEW", "WORTH_MANY"]:
+        monkeypatch.setattr(matrix, name, 0)
+
+
 def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Draw whole numbers whose products and sums float32 has exactly."""
     return rng.integers(-9, 10, shape).astype(np.float32)
@@ -204,6 +213,22 @@ def test_rows_are_picked_by_ids_of_any_shape_and_are_copies(
 
 
 @EVERY_KIND
+@pytest.mark.parametrize("rows", [1, 4, 30])
+def test_a_small_matrix_is_widened_whole(
+    kind: str,
+    rows: int,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matrix, "SMALL", 42)
+    monkeypatch.setattr(matrix, "cut", None)  # no tiles
+    w, x = whole(rng, 7, 6), whole(rng, rows, 6)
+    scales = 2.0 ** np.arange(-3, 4, dtype=np.float32)
+    scaled = HeldMatrix(held(w, kind).numbers, KINDS[kind].form, scales)
+    np.testing.assert_array_equal(x @ scaled.T, x @ (w * scales[:, None]).T)
+
+
+@EVERY_KIND
 @pytest.mark.parametrize("rows", [1, 8, 200])
 def test_a_large_product_is_right_to_rounding_on_any_number_of_threads(
     kind: str,
@@ -218,7 +243,10 @@ def test_a_large_product_is_right_to_rounding_on_any_number_of_threads(
     stored = held(w, kind)
     for threads in [1, 2, 64]:
         take_threads(threads)
-        assert relative_error(x @ stored.T, expected) < FLOAT32_TAPS
+        found = x @ stored.T
+        assert relative_error(found, expected) < FLOAT32_TAPS
+        # to the bit, whichever thread took which tile
+        np.testing.assert_array_equal(x @ stored.T, found)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Work shared out over threads: every part once, whatever goes wrong, and no waiting."""
 
+import math
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from numpy_paligemma.model import parallel
 from numpy_paligemma.model.parallel import (
     BLOCK,
     FEWEST_ROWS,
@@ -234,24 +236,29 @@ def test_a_forked_process_has_threads_of_its_own(take_threads: TakeThreads) -> N
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(
-    "shape", [(7,), (3, 7), (2, 3, 7), (1, 2, 40, 999), (0, 7), (3, BLOCK + 1)]
-)
+@pytest.mark.parametrize("block", [1, 14, 15, BLOCK])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 7), (2, 3, 7), (1, 2, 4, 99), (0, 7)])
 def test_rows_are_worked_on_once_and_in_small_blocks(
-    shape: tuple[int, ...], count: int, take_threads: TakeThreads
+    shape: tuple[int, ...],
+    block: int,
+    count: int,
+    take_threads: TakeThreads,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(parallel, "BLOCK", block)
     take_threads(count)
-    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    out = np.zeros(shape, np.float32)
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
     sizes: list[int] = []
 
     def work(rows: np.ndarray, into: np.ndarray) -> None:
         sizes.append(rows.size)
-        into += rows + 1
+        np.add(rows, 1, out=into)
 
-    over_rows(work, x, out)
+    out = over_rows(work, x)
+    assert out.dtype == x.dtype
     np.testing.assert_array_equal(out, x + 1)
-    assert max(sizes, default=0) <= max(BLOCK, shape[-1])
+    assert sum(sizes) == x.size
+    assert max(sizes) <= max(block, *shape[-1:], 1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64])

@@ -7,6 +7,11 @@ import numpy as np
 # outside the root, 4.6e-7, and 0.04472 for GELU's 0.044715, 4.8e-7
 ORACLE = 1e-12
 
+# --- a held matrix multiplied by two algorithms ---------------------------------------
+# On a device whole rows, on a processor lanes and tiles, of 96 terms, relative to the
+# largest. Rounding: 6.0e-7. Smallest mistake: x rounded to bfloat16 as well, 1.0e-3
+FLOAT32_PRODUCT = 5e-6
+
 # --- a reader's layers against ours, float64 ------------------------------------------
 # rounding: 6e-15 (rope_table by complex exponentials; elsewhere 5e-16); smallest mistake:
 # LayerNorm with its eps outside the root, seen through a whole block, 2.6e-5
@@ -65,6 +70,12 @@ README_PICTURE = 0.05
 # miniature alone: 3.1e-2. Smallest mistakes, on the miniature: √D rounded to bfloat16,
 # 1.6e-4, and erf in GELU, 8.5e-4; in bfloat16 both are lost
 FULL_SIZE = {"float32": 1e-4, "bfloat16": 1e-1}
+
+
+# --- eight bits against the bfloat16 that they are rounded from ------------------------
+# The miniature's last logits, the mean over its ten samples. Rounding: 6.2e-3 (4.0e-3 to
+# 8.2e-3). Smallest mistake: 63 steps a side for 127, 1.3e-2
+INT8_LOGITS = 9e-3
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

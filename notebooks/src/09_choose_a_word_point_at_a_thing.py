@@ -745,7 +745,7 @@ for name, true in pairs.items():
 # - [`model/sampling.py`](../numpy_paligemma/model/sampling.py),
 #   [`answers/detection.py`](../numpy_paligemma/answers/detection.py) and
 #   [`answers/segmentation.py`](../numpy_paligemma/answers/segmentation.py).
-# - Next: [12, The real thing](12_the_real_thing.ipynb).
+# - Next: [10, Prove that it matches](10_prove_that_it_matches.ipynb).
 
 # %% [markdown]
 # <details>

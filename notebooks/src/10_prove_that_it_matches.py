@@ -568,7 +568,9 @@ from tempfile import mkdtemp
 from numpy_paligemma.commands import main
 
 room = Path(mkdtemp())
-copyfile("../tests/golden/miniature.safetensors", room / "golden.safetensors")
+reference = copyfile(
+    "../tests/golden/miniature.safetensors", room / "golden.safetensors"
+)
 
 # %%
 with chdir(room):
@@ -590,7 +592,7 @@ from numpy_paligemma.traces.diagnosis import diagnose
 def ask(seen):
     """Compare a run with the reference: the first row that differs, and the cause."""
     np.savez(room / "theirs.npz", **seen)
-    found = compare(str(room / "golden.safetensors"), str(room / "theirs.npz"))
+    found = compare(str(reference), str(room / "theirs.npz"))
     return found.first, diagnose(found)
 
 
@@ -848,7 +850,7 @@ for block in range(4):
 #   why √n, and not n.
 # - [`tests/mistakes.py`](../tests/mistakes.py), [`tests/tolerances.py`](../tests/tolerances.py) and
 #   [`tests/README.md`](../tests/README.md): what this project does about it.
-# - Next: [12, The real thing](12_the_real_thing.ipynb).
+# - Next: [11, Make it fast](11_make_it_fast.ipynb).
 
 # %% [markdown]
 # <details>

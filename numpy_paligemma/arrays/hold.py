@@ -1,5 +1,6 @@
 """How a tensor of the file becomes a weight: held as asked, converted where it must be."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -110,7 +111,7 @@ def _in_eight_bits(stored: np.ndarray) -> HeldMatrix:
         scale = max|row| / 127,  code = round(row / scale)
 
     A number is off by at most half its row's scale. What is infinite or no number makes
-    its row's scale so, and is found where the model's numbers are looked at.
+    its row's scale NaN, and is found where the model's numbers are looked at.
     """
     scales = np.empty(len(stored), np.float32)
     codes = np.empty(stored.shape, np.int8)
@@ -119,7 +120,8 @@ def _in_eight_bits(stored: np.ndarray) -> HeldMatrix:
         for rows in parts:
             held = stored[rows]
             wide = _widen(held, scratch(held.size).reshape(held.shape))
-            scales[rows] = np.maximum(wide.max(axis=1), -wide.min(axis=1)) / INT8_MOST
+            most = np.maximum(wide.max(axis=1), -wide.min(axis=1))
+            scales[rows] = np.where(np.isfinite(most), most / INT8_MOST, math.nan)
             steps = np.where(scales[rows] > 0, scales[rows], 1)
             with np.errstate(invalid="ignore"):  # NaN has no code; its scale tells
                 np.rint(np.divide(wide, steps[:, None], out=wide), out=wide)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from numpy_paligemma.arrays.device_product import device_product
 from numpy_paligemma.arrays.threads import one_blas_thread, scratch, unpacked_rows
-from numpy_paligemma.model.parallel import cut, in_parallel, threads
+from numpy_paligemma.model.parallel import cut, in_parallel, on_host, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ UNLOCKED = 512  # NumPy's matmul keeps Python's lock for results of 500 numbers 
 
 class HeldMatrix:
     """A matrix (out, in) held in 8, 16 or 32 bits a number, multiplied in float32.
+
+    On a device, too, where `device_product` multiplies.
 
     Speaks the two operations of the model, ``x @ w.T`` and ``w[ids]``; anything else,
     `np.asarray` included, is refused, so that it is never widened whole unawares.
@@ -78,9 +81,12 @@ class HeldMatrix:
         return TransposedMatrix(self)
 
     def __getitem__(self, ids: np.ndarray | slice) -> np.ndarray:
-        """Pick rows: ids (...) -> float32 (..., in)."""
+        """Pick rows: ids (...) -> float32 (..., in), where the matrix is."""
+        if not isinstance(ids, slice):
+            ids = np.asarray(ids, like=self.numbers)  # once, for numbers and scales
         picked = self.numbers[ids]
-        wide = self.form.widen(picked, np.empty(picked.shape, np.float32))
+        room = np.empty(picked.shape, np.float32, like=picked)
+        wide = self.form.widen(picked, room)
         return wide if self.scales is None else wide * self.scales[ids][..., None]
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
@@ -98,19 +104,23 @@ class TransposedMatrix:
         self.matrix = matrix
 
     def __rmatmul__(self, x: np.ndarray) -> np.ndarray:
-        """Multiply: float32 (..., in) -> float32 (..., out), on every core.
+        """Multiply: float32 (..., in) -> float32 (..., out), where the matrix is.
 
         All leading axes of `x` are one for the product, so that a batch reads the
         matrix once.
         """
         w = self.matrix
         out_width, in_width = w.shape
-        flat = np.ascontiguousarray(x.reshape(-1, in_width), np.float32)
+        here = on_host(w.numbers)
+        flat = x.reshape(-1, in_width)
+        if here:
+            flat = np.ascontiguousarray(flat, np.float32)
         if w.numbers.size <= SMALL or not len(flat):
             out = flat @ w[:].T
         else:
-            out = np.empty((len(flat), out_width), np.float32)
-            multiply = _few_rows if len(flat) <= FEW else _many_rows
+            out = np.empty((len(flat), out_width), np.float32, like=w.numbers)
+            on_cores = _few_rows if len(flat) <= FEW else _many_rows
+            multiply = on_cores if here else device_product
             multiply(flat, w.numbers, w.form, out)
             if w.scales is not None:
                 out *= w.scales
@@ -175,8 +185,10 @@ def _few_rows(
     ]
     sums = [out, *(np.empty_like(out) for _ in lanes[1:])]
     out_width, length = words.shape
-    step = max(FEW_NUMBERS // numbers.shape[1], UNLOCKED // len(x) if len(x) > 1 else 1)
-    step = _even(out_width, step, threads() if numbers.size >= WORTH_FEW else 1)
+    groups = threads() if numbers.size >= WORTH_FEW else 1
+    step = _even(out_width, FEW_NUMBERS // numbers.shape[1], groups)
+    if len(x) > 1:
+        step = max(step, UNLOCKED // len(x))
     todo = list(zip(lanes, parts_of_x, sums, strict=True))
 
     def multiply(parts: Iterator[slice]) -> None:

@@ -62,6 +62,7 @@ class _Hold:
         """Hold BLAS to one thread, unless it is."""
         with self.lock:
             if not self.holders:
+                _take_control()
                 self.let_go = _blas().limit(limits=1).restore_original_limits
             self.holders += 1
 
@@ -70,6 +71,7 @@ class _Hold:
         with self.lock:
             self.holders -= 1
             if not self.holders:
+                _take_control()
                 self.let_go()
 
 
@@ -77,6 +79,17 @@ class _Hold:
 def _blas() -> ThreadpoolController:
     """Find the BLAS that NumPy loaded: milliseconds, so once."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def _take_control() -> None:
+    """Let the calling thread set limits, whoever set one before.
+
+    For OpenBLAS, threadpoolctl 3.8 lets only the first thread that does; what others
+    set is passed over in silence.
+    """
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 _hold = _Hold()

@@ -31,6 +31,11 @@ def cut(length: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
+def on_host(x: np.ndarray) -> bool:
+    """Say whether `x` is NumPy's own: a device has cores of its own, and no parts."""
+    return isinstance(x, np.ndarray)
+
+
 def in_parallel(
     work: Callable[[Iterator[slice]], object], parts: Sequence[slice]
 ) -> None:
@@ -61,7 +66,7 @@ def over_rows(
 ) -> np.ndarray:
     """Make an array like `x` by ``work(x, out)`` on small blocks of their rows."""
     out = np.empty(x.shape, x.dtype, like=x)
-    if x.size <= BLOCK:
+    if x.size <= BLOCK or not on_host(x):
         work(x, out)
         return out
     flat, into = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
@@ -76,7 +81,7 @@ def over_rows(
 
 def stacked_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply stacks of matrices, ``a @ b``: (..., R, H), (..., H, S) -> (..., R, S)."""
-    if a.shape[-2] <= FEWEST_ROWS:
+    if a.shape[-2] <= FEWEST_ROWS or not on_host(a):
         return a @ b
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype, like=a)
 

@@ -19,6 +19,7 @@ from numpy_paligemma.model.fusion import (
 )
 from numpy_paligemma.model.gemma import GemmaWeights, gemma_decoder, next_token_logits
 from numpy_paligemma.model.layers import Affine
+from numpy_paligemma.model.parallel import on_host
 from numpy_paligemma.model.siglip import SiglipWeights, siglip_encoder
 from numpy_paligemma.model.tap import Tap, no_tap, scoped
 
@@ -89,14 +90,9 @@ def logits_everywhere(
     if (window := c.text.window) is not None:
         window_mask = prefix_lm_mask(attention_mask, token_type_ids, window)
         window_mask = np.asarray(tap("fusion/window_mask", window_mask), like=x)
+    positions, at = positions_of(attention_mask), scoped(tap, "decoder")
     x = gemma_decoder(
-        x,
-        positions_of(attention_mask),
-        mask,
-        w.decoder,
-        c.text,
-        window_mask=window_mask,
-        tap=scoped(tap, "decoder"),
+        x, positions, mask, w.decoder, c.text, window_mask=window_mask, tap=at
     )
     return tap("logits", next_token_logits(x, w.decoder, c.text.logit_cap))
 
@@ -157,15 +153,9 @@ def _last_logits(
     tap: Tap,
 ) -> np.ndarray:
     """Carry new tokens through the decoder; logits of the last alone, (B, V)."""
+    at = scoped(tap, "decoder")
     x = gemma_decoder(
-        x,
-        positions,
-        mask,
-        w.decoder,
-        c.text,
-        caches,
-        window_mask=window_mask,
-        tap=scoped(tap, "decoder"),
+        x, positions, mask, w.decoder, c.text, caches, window_mask=window_mask, tap=at
     )
     return tap("logits", next_token_logits(x[:, -1], w.decoder, c.text.logit_cap))
 
@@ -182,7 +172,7 @@ def key_mask(
     seen = attention_mask != 0
     if window is not None:
         seen[:, :-window] = False
-    if np.all(seen):
+    if on_host(seen) and np.all(seen):  # a device's answer would have to be fetched
         return None
     return np.asarray(seen[:, None, None, :], like=like)
 

@@ -41,7 +41,7 @@ def rope_table(
     Parameters
     ----------
     positions : integer array, (B, T)
-        On the host. Only differences matter; transformers counts from one.
+        Only differences matter; transformers counts from one.
     head_dim : int
     base : float
     like : float array
@@ -51,7 +51,8 @@ def rope_table(
     -------
     RopeTable, (B, 1, T, H/2)
     """
-    frequencies = base ** (-np.arange(0, head_dim, 2) / head_dim)  # (H/2,)
+    evens = np.arange(0, head_dim, 2, like=positions)  # (H/2,)
+    frequencies = base ** (-evens / head_dim)  # (H/2,)
     angles = positions[:, None, :, None] * frequencies  # (B, 1, T, H/2)
     table = (np.cos(angles), np.sin(angles))
     return RopeTable(*(np.asarray(t, dtype=like.dtype, like=like) for t in table))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparison import real_rows, tap_errors
+from comparison import real_rows, tap_errors, widened
 from tolerances import FLOAT32_LOGITS, FLOAT32_TAPS, FLOAT64, relative_error
 
 pytest.importorskip("transformers")
@@ -22,6 +22,7 @@ from random_models import (
 )
 from their_taps import their_logits
 
+from numpy_paligemma.arrays import matrix
 from numpy_paligemma.checkpoints.taps import every_tap
 from numpy_paligemma.model.pipeline import (
     decode_step,
@@ -77,6 +78,18 @@ def test_greedy_ids_are_equal_alone_and_in_a_batch_of_four(pair: Any) -> None:
     for row in range(len(FOUR_PROMPTS)):
         alone = assert_equal_greedy_ids(pair, one_row(together, row))
         np.testing.assert_array_equal(alone, ids[row : row + 1])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_greedy_ids_are_those_of_the_same_weights_in_float32(
+    pair: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "SMALL", 0)  # not widened whole, as large ones are not
+    held, asked = pair.ours(dtype), prompts(pair)
+    found, expected = (
+        model.generate(**asked, **greedy(NO_END)) for model in (held, widened(held))
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_row_that_ends_is_padded_while_the_others_go_on(pair: Any) -> None:
