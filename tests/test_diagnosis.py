@@ -10,7 +10,9 @@ from golden_line import Golden, load_golden
 from mistakes import MISTAKES, Mistake
 from trace_files import Arrays, golden_folder, save_trace, stepwise_trace, whole_trace
 
+from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.attention import merge_heads
+from numpy_paligemma.paligemma import PaliGemma
 from numpy_paligemma.traces.compare import compare
 from numpy_paligemma.traces.diagnosis import UNKNOWN, Diagnosis, diagnose
 
@@ -213,3 +215,73 @@ def test_a_mistake_that_nobody_knows_is_unknown(
     _, told = sides.outcome(stranger, "float64", checkpoint=True)
     assert told is not None
     assert told.cause == UNKNOWN, told.text
+
+
+def next_block_s(golden: Golden) -> Golden:
+    blocks = golden.model.weights.decoder.blocks
+    return with_decoder(golden, blocks=(*blocks[1:], blocks[0]))
+
+
+def one_added_twice(golden: Golden) -> Golden:
+    blocks = golden.model.weights.decoder.blocks
+    moved = tuple(replace(w, mlp_norm=w.mlp_norm + 1) for w in blocks)
+    return with_decoder(golden, blocks=moved)
+
+
+def norms_exchanged(golden: Golden) -> Golden:
+    blocks = golden.model.weights.decoder.blocks
+    moved = tuple(
+        replace(w, attention_norm=w.mlp_norm, mlp_norm=w.attention_norm) for w in blocks
+    )
+    return with_decoder(golden, blocks=moved)
+
+
+def with_decoder(golden: Golden, **changes: Any) -> Golden:
+    w = golden.model.weights
+    w = replace(w, decoder=replace(w.decoder, **changes))
+    return replace(golden, model=PaliGemma(golden.model.config, w))
+
+
+@pytest.mark.parametrize(
+    ("change", "checkpoint", "cause"),
+    [
+        (next_block_s, True, "another block's weights"),
+        (norms_exchanged, True, "another norm's gain"),
+        (one_added_twice, True, "norm gain 2 + w"),
+        (one_added_twice, False, "norm gain off by one"),
+    ],
+)
+def test_weights_at_another_place_are_named(
+    change: Any, checkpoint: bool, cause: str, tmp_path: Path
+) -> None:
+    golden = load_golden("two_kv_heads")
+    name = golden_folder("two_kv_heads") if checkpoint else ""
+    a, b = (
+        save_trace(tmp_path / f"{side}.safetensors", whole_trace(x), name)
+        for side, x in (("a", golden), ("b", change(golden)))
+    )
+    told = diagnose(compare(str(a), str(b)))
+    assert told is not None
+    assert told.cause == cause, told.text
+
+
+def in_bfloat16(x: np.ndarray) -> np.ndarray:
+    return widen_bfloat16(round_to_bfloat16(x)).reshape(x.shape)
+
+
+def test_chance_explains_nothing_in_bfloat16(tmp_path: Path) -> None:
+    """To the tolerance of bfloat16 many things are equal; a cause has to leave less."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(1, 12, 16))
+    noise, vector = rng.normal(size=a.shape) / 3, rng.choice([-1.5, 1.5], 16)
+    for n, b in enumerate((2 * a + noise, a + vector + noise)):
+        sides = [
+            save_trace(
+                tmp_path / f"{side}{n}.safetensors",
+                {"decoder/block17/mlp/out": in_bfloat16(x.astype(np.float32))},
+            )
+            for side, x in (("a", a), ("b", b))
+        ]
+        told = diagnose(compare(*map(str, sides)))
+        assert told is not None
+        assert told.cause == UNKNOWN, told.text

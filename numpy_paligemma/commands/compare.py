@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from textwrap import wrap
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from numpy_paligemma.traces.diagnosis import Diagnosis, diagnose
 
 AGREE, DIFFER, TROUBLE = 0, 1, 2  # as diff(1)
 SHOWN = 20  # names of one side alone
+WIDE = 80  # letters of a line of text
+FEW = 3  # names set aside that are all told
 
 
 def run(argv: Sequence[str]) -> int:
@@ -82,6 +85,14 @@ def _object(comparison: Comparison, diagnosis: Diagnosis | None) -> dict[str, ob
     }
 
 
+def _set_aside(why: str, names: Sequence[str], *, every: bool) -> Iterator[str]:
+    """List names that nothing was done with; count them where they are many."""
+    shown = names if every or len(names) <= FEW else names[:1]
+    yield from (f"{why}: {name}" for name in shown)
+    if len(shown) < len(names):
+        yield f"{why}: {len(names) - len(shown)} more (--all lists them)"
+
+
 def _numbers(row: Row) -> dict[str, object]:
     """Tell a row's name, error and tolerance."""
     error = row.error if np.isfinite(row.error) else None
@@ -101,8 +112,9 @@ def _lines(
     yield from _table(comparison.rows, every=every)
     yield from _alone("A", comparison.only_a, every=every)
     yield from _alone("B", comparison.only_b, every=every)
-    yield from (f"not compared: {told}" for told in comparison.odd)
-    yield from (f"the same place twice: {name}" for name in (*a.repeated, *b.repeated))
+    yield from _set_aside("not compared", comparison.odd, every=every)
+    twice = [*a.repeated, *b.repeated]
+    yield from _set_aside("the same place twice", twice, every=every)
 
 
 def _verdict(comparison: Comparison, diagnosis: Diagnosis | None) -> Iterator[str]:
@@ -118,11 +130,12 @@ def _verdict(comparison: Comparison, diagnosis: Diagnosis | None) -> Iterator[st
         yield f"  the name before it that agrees is {rows[place - 1].name}"
     between = _between(comparison, first)
     if between:
-        yield (
-            f"  between them only one side has {_some(between)}: it may have begun there"
+        begun = (
+            f"between them only one side has {_some(between)}: it may have begun there"
         )
+        yield from wrap(begun, WIDE, initial_indent="  ", subsequent_indent="  ")
     yield f"diagnosis: {diagnosis.cause}"
-    yield f"  {diagnosis.text}"
+    yield from wrap(diagnosis.text, WIDE, initial_indent="  ", subsequent_indent="  ")
 
 
 def _between(comparison: Comparison, first: Row) -> list[str]:

@@ -155,7 +155,7 @@ def _flat(tap: str, x: np.ndarray, other: tuple[int, ...]) -> Iterator[Form]:
         yield Form(x.reshape(B, -1, x.shape[3]), "places as a grid")
     if x.ndim == 2 and len(other) == 3 and x.shape[0] == other[0] * other[1]:
         yield Form(x.reshape(*other[:2], -1), "batch and places as one axis")
-    if tap == "logits" and x.ndim == 3:
+    if tap == "logits" and x.ndim == 3 and x.size:
         yield Form(x[:, -1], "at the last position")
         yield Form(x[:, -1:], "at the last position")
 
@@ -176,7 +176,7 @@ def _as_mask(x: np.ndarray) -> Form:
     y = x[None, None] if x.ndim == 2 else x[:, None] if x.ndim == 3 else x
     if y.dtype == np.bool_:
         return Form(y, "")
-    if y.size and np.min(y) < 0:
+    if y.size and (np.min(y) < 0 or (y.dtype.kind == "f" and not y.any())):
         return Form(y == 0, "what is added to scores")
     return Form(y != 0, "ones and noughts")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numpy_paligemma.traces.causes import VARIANTS
-from numpy_paligemma.traces.causes.positions import START
+from numpy_paligemma.traces.causes.norms import ONE_FORGOTTEN, TWICE_ONE
 from numpy_paligemma.traces.causes.rotation import measured
 from numpy_paligemma.traces.causes.variant import Setup, Variant
 from numpy_paligemma.traces.compare import Comparison, relative_error
@@ -22,15 +22,14 @@ from numpy_paligemma.traces.names import NUMBER, rank
 from numpy_paligemma.traces.patterns import patterns
 from numpy_paligemma.traces.replay import Part, replay, template
 from numpy_paligemma.traces.scene import Scene
+from numpy_paligemma.traces.telling import told
 from numpy_paligemma.traces.view import Found
 from numpy_paligemma.traces.where import where
 
 UNKNOWN = "unknown"
 ROTATED = ("decoder/block/attention/q", "decoder/block/attention/k")
-SIDES = "AB"
 FURTHER = 2  # blocks behind the first difference
 CLEAR = 4  # how many times smaller an explained error is than the unexplained one
-LATE = "decode position off by one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +104,30 @@ def _replayed(scene: Scene, right: int) -> Found | None:
         t for t in tried if t and t.error <= scene.allowed and t.error * CLEAR <= plain
     ]
     chosen = _chosen(scene, wrong, fitting, setup)
-    return None if chosen is None else _told(scene, wrong, chosen, plain)
+    if chosen is None:
+        return None
+    return told(scene, wrong, chosen.variant, left=chosen.error, plain=plain)
 
 
 def _mistakes(scene: Scene, wrong: int, setup: Setup) -> Iterator[Variant]:
     """List the mistakes that may lie between what agrees and the first difference."""
     for variant in VARIANTS:
-        if _may_act(scene, variant) and (scene.loaded or not variant.rare):
+        if _may_act(scene, variant) and not _is_mirrored(scene, wrong, variant):
             yield variant
     at, tap = template(scene.name.tap), scene.name.tap
     if at in ROTATED:
         pair = (scene.full(f"{tap}_proj", wrong), scene.full(tap, wrong))
         if pair[0] is not None and pair[1] is not None:
             yield from measured(pair[0], pair[1], setup, at)
+
+
+def _is_mirrored(scene: Scene, wrong: int, variant: Variant) -> bool:
+    """Tell a mistake of A that is, without weights, as well another one of B.
+
+    Two gains one apart say that one side forgot it, or that the other has it twice.
+    """
+    mirrored = variant.cause in (ONE_FORGOTTEN, TWICE_ONE)
+    return mirrored and wrong == 0 and scene.loaded is None
 
 
 def _chosen(
@@ -173,24 +183,6 @@ def _right(scene: Scene, side: int, setup: Setup) -> float:
     """Replay the step as it is right: how far that is from what a side shows."""
     given = scene.given(side, scene.name.tap)
     return _off(scene, side, replay(setup, given, scene.part(side)))
-
-
-def _told(scene: Scene, wrong: int, trial: Trial, plain: float) -> Found:
-    """Say what was found, and how well it explains the error."""
-    variant = trial.variant
-    cause, text = variant.cause, variant.text
-    if scene.name.step and cause == START:
-        cause, text = (
-            LATE,
-            "the decode step's position is off by one: the error is a shift by one step",
-        )
-    side = SIDES[wrong]
-    left = f"{trial.error:.1e}" if trial.error else "nought"
-    return Found(
-        cause,
-        f"{side}: {text}. (Replayed with this mistake, the step gives what {side} has, "
-        f"to {left}; without it, to {plain:.1e}.)",
-    )
 
 
 def _trial(scene: Scene, side: int, variant: Variant, setup: Setup) -> Trial | None:

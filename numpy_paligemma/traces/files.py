@@ -26,6 +26,7 @@ HALF_UNIT = {
 }
 LOOKED_AT = 24  # arrays that tell in what a side was computed
 NUMBERS = 4096  # of each
+NPY = b"\x93NUMPY"
 MOSTLY = 0.8  # of those arrays
 
 
@@ -115,8 +116,18 @@ def _listed(path: Path) -> list[Held]:
         msg = f"{path}: {kind}; expected a trace, a .safetensors or .npz file"
         raise ValueError(msg)
     with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
-    held = _in_npz(path) if zipped or path.suffix == ".npz" else _in_safetensors(path)
+        start = file.read(len(NPY))
+    if start == NPY:
+        msg = (
+            f"{path}: a .npy, which holds one array without its name; expected a trace"
+        )
+        raise ValueError(msg + ", a .safetensors or .npz file")
+    npz = start.startswith(b"PK") or path.suffix == ".npz"
+    try:
+        held = _in_npz(path) if npz else _in_safetensors(path)
+    except ValueError as error:  # nobody downloads a trace
+        msg = str(error).replace("download it again", "write it again")
+        raise ValueError(msg) from error
     if not held:
         msg = f"{path}: no array in it; expected a trace, as `trace` or hooks write it"
         raise ValueError(msg)

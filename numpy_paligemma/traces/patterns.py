@@ -19,6 +19,7 @@ from numpy_paligemma.traces.where import edge_patches, row_errors
 BIASED = ("q", "k", "v", "out", "embed", "attention_norm", "mlp_norm")
 FAINT = (3e-5, 2e-3)  # errors that erf in place of tanh gives at an MLP
 FLOAT16 = 65504.0
+INNER = 9  # patches inside the edge, so that it is no chance that they agree
 MOSTLY = 0.9  # of the numbers are the other's, rounded
 
 
@@ -109,15 +110,19 @@ def _offset(view: View) -> Found | None:
     flat = off.reshape(-1, off.shape[-1])
     if len(flat) < 3 or not view.same(view.a, view.a + 0 * view.b):
         return None
-    mean = flat.mean(axis=0)
-    scale = float(np.max(np.abs(view.a), initial=0)) or 1.0
-    if np.max(np.abs(flat - mean)) > 2 * view.scene.row.tolerance * scale:
+    moved = both[0] + _like(both[0], flat.mean(axis=0))
+    if not view.explains(view.scene.real(moved), view.scene.real(both[1])):
         return None
     return Found(
         "bias",
-        "the sides differ by the same vector at every place: a bias that one lacks, or "
-        "has twice",
+        "the sides differ by the same vector at every place: a bias that one lacks, has "
+        "twice, or has from elsewhere",
     )
+
+
+def _like(x: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Shape one place's numbers as an array has them, (…, D) or (B, N, T, H)."""
+    return vector if x.ndim == 3 else vector.reshape(x.shape[1], 1, x.shape[3])
 
 
 def _rounded(view: View) -> Found | None:
@@ -150,18 +155,20 @@ def _logits(view: View) -> Found | None:
         return None
     for one, x, other, y in (("A", view.a, "B", view.b), ("B", view.b, "A", view.a)):
         off = y - x
-        if view.same(x + off.mean(axis=-1, keepdims=True), y):
+        if view.explains(x + off.mean(axis=-1, keepdims=True), y):
             return Found(
                 "logits normalised",
                 f"{other} is {one} less one number a row: log-probabilities",
             )
-        if view.same(softmax(x), y):
+        if view.explains(softmax(x), y):
             return Found("probabilities for logits", f"{other} is the softmax of {one}")
         cap = fitted_cap(x, y)
-        if cap is not None and view.same(cap * np.tanh(x / cap), y):
-            return Found(
-                "logit cap left out", f"{one} lacks the cap of {cap:g} that {other} has"
-            )
+        if cap is not None and view.explains(cap * np.tanh(x / cap), y):
+            if np.max(np.abs(x)) > cap:
+                text = f"{one} lacks the cap of {cap:g} that {other} has"
+                return Found("logit cap left out", text)
+            text = f"{other} is {one}, capped at {cap:g} (once more, if {one} is, too)"
+            return Found("logit cap", text)
     return None
 
 
@@ -174,7 +181,7 @@ def _step(view: View) -> Found | None:
     for other, told in ((n + 1, "the next"), (n - 1, "the one before")):
         path = f"step{other:03}/{view.tap}"
         for side, here, there in (("B", view.b, pair.a), ("A", view.a, pair.b)):
-            if other and path in there and view.same(there.read(path), here):
+            if other and path in there and view.explains(there.read(path), here):
                 text = f"{side}'s step {n} is {told} of the other: shifted by one step"
                 return Found("shifted by one step", text)
     return None
@@ -182,9 +189,11 @@ def _step(view: View) -> Found | None:
 
 def _edges(view: View) -> Found | None:
     """Look for a picture of which only the edge differs."""
-    off = row_errors(view.scene) if view.tap == "vision/embed" else None
+    if view.tap != "vision/embed" or "inputs/pixel_values" in view.scene.agreed:
+        return None  # equal pixels were resized alike
+    off = row_errors(view.scene)
     edge = None if off is None else edge_patches(off.shape[1])
-    if off is None or edge is None:
+    if off is None or edge is None or (~edge).sum() < INNER:
         return None
     scale = float(np.max(np.abs(view.a), initial=0)) or 1.0
     if off[:, ~edge].max() > view.scene.row.tolerance * scale:

@@ -109,8 +109,8 @@ def _has_bars(grey: np.ndarray) -> bool:
 def _resampled(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
     """Tell other levels, places and resizes of one picture."""
     straight = correlation(a, b)
-    if _one_curve(a, b):
-        return "levels", "B's levels are A's along a curve, as gamma bends them"
+    if found := _levels(a, b):
+        return found
     for n in (1, 2, 3):
         if straight < LIKE <= correlation(np.rot90(a, n, (2, 3)), b) - 0.1:
             return "picture turned", f"B's picture is A's, turned by {90 * n}°"
@@ -147,6 +147,17 @@ def _part(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
             other = "BA"["AB".index(one)]
             return "letterbox", f"{other} has bars: the picture kept its sides' ratio"
         return "cropped", f"{one} shows the middle of the picture, not all of it"
+    return None
+
+
+def _levels(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
+    """Tell levels that lie along a line, or along a rising curve, of the other side's."""
+    times = float(np.mean((a - a.mean()) * (b - b.mean())) / (np.var(a) or 1.0))
+    more = float(b.mean() - times * a.mean())
+    if times > 0 and _near(times * a + more, b, EXACT):
+        return "levels", f"B's levels are {times:.5g} times A's, and {more:+.5g}"
+    if _one_curve(a, b):
+        return "levels", "B's levels are A's along a curve, as gamma bends them"
     return None
 
 

@@ -16,8 +16,8 @@ def is_another_picture(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape or a.ndim != 4 or np.array_equal(a, b):
         return False
     grey = [x.mean(axis=1) for x in (a, b)]
-    if min(x.std() for x in grey) < FLAT:
-        return False
+    if not min(x.std() for x in grey) >= FLAT:
+        return False  # nor does NaN say of which picture it is
     turns = [np.rot90(grey[0], n, (1, 2)) for n in range(4)]
     turns += [turn.swapaxes(1, 2) for turn in turns]
     if any(_alike(turn, grey[1]) for turn in turns if turn.shape == grey[1].shape):

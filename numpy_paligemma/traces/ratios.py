@@ -8,7 +8,8 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.traces.causes.bridge import rounded_root
 from numpy_paligemma.traces.compare import relative_error
 
-NAMED = 1e-4  # how near a ratio must be to a number that has a name
+NAMED, COARSE = 1e-4, 1e-3  # how near a ratio must be to a named number; in bfloat16
+CLEAR = 16  # how many times smaller the error is that a ratio leaves
 CAUSES = {
     ("decoder/embed", "√D"): "text scale applied twice",
     ("decoder/embed", "1/√D"): "text scale left out",
@@ -44,7 +45,7 @@ def ratio_cause(
         return None
     whole = ratio(a, b, allowed)
     if whole is not None:
-        named = _named(whole, tap, c)
+        named = _named(whole, tap, c, allowed)
         return _cause(tap, named), f"B is {_told(whole, named)} times A everywhere"
     if tap != "fusion/out" or is_image is None or len(is_image) != len(a):
         return None
@@ -54,7 +55,7 @@ def ratio_cause(
     ):
         part = ratio(a[rows], b[rows], allowed)
         if part is not None and relative_error(a[~rows], b[~rows]) <= allowed:
-            named = _named(part, "decoder/embed", c)
+            named = _named(part, "decoder/embed", c, allowed)
             return cause or _cause(
                 "decoder/embed", named
             ), f"of {of} alone, B is {_told(part, named)} times A"
@@ -67,15 +68,17 @@ def ratio(a: np.ndarray, b: np.ndarray, allowed: float) -> float | None:
     if not square or not np.isfinite(square):
         return None
     r = float(np.sum(a * b)) / square
-    fits = r and relative_error(b, r * a) <= allowed and abs(r - 1) > allowed
-    return r if fits else None
+    left = relative_error(b, r * a)
+    clear = left * CLEAR <= relative_error(a, b)
+    return r if r and clear and left <= allowed < abs(r - 1) else None
 
 
-def _named(r: float, tap: str, c: PaliGemmaConfig) -> str:
+def _named(r: float, tap: str, c: PaliGemmaConfig, allowed: float) -> str:
     """Name a factor by the sizes of the model: the nearest, if it is near."""
     known = _numbers(tap, c)
     name, value = min(known.items(), key=lambda item: round(abs(item[1] / r - 1), 9))
-    near = NAMED if "rounded" not in name else abs(value - 1) / 20
+    grain = min(max(NAMED, allowed / 32), COARSE)
+    near = grain if "rounded" not in name else abs(value - 1) / 20
     return name if abs(value / r - 1) <= near else ""
 
 

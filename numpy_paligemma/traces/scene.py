@@ -56,6 +56,13 @@ class Scene:
             if r.agrees and names[r.name].step == self.name.step
         )
 
+    def agrees(self, tap: str) -> bool | None:
+        """Tell whether a tap of this pass agrees; None where it was not compared."""
+        path = self.path(tap)
+        rows = (row for row in self.comparison.rows if row.name == path)
+        row = next(rows, None)
+        return None if row is None else row.agrees
+
     def path(self, tap: str) -> str:
         """Put this pass's step before a tap's name."""
         return replace(self.name, tap=tap).path

@@ -7,6 +7,8 @@ import numpy as np
 from numpy_paligemma.traces.compare import relative_error
 from numpy_paligemma.traces.scene import Scene
 
+CLEAR = 16  # how many times smaller an explained error is than the unexplained one
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -32,3 +34,12 @@ class View:
     def same(self, x: np.ndarray, y: np.ndarray) -> bool:
         """Tell equal arrays, to the tolerance of the tap."""
         return x.shape == y.shape and relative_error(x, y) <= self.scene.row.tolerance
+
+    def explains(self, x: np.ndarray, y: np.ndarray, clear: float = CLEAR) -> bool:
+        """Tell whether y, of one side, is x, made of the other, and that is no chance.
+
+        In bfloat16 much is equal to the tolerance; what explains an error leaves next to
+        nothing of it.
+        """
+        left = relative_error(x, y) if x.shape == y.shape else np.inf
+        return left <= self.scene.row.tolerance and left * clear <= self.scene.row.error

@@ -4,6 +4,7 @@ from numpy_paligemma.traces.causes.attention import ATTENTION
 from numpy_paligemma.traces.causes.bridge import BRIDGE
 from numpy_paligemma.traces.causes.eye import EYE
 from numpy_paligemma.traces.causes.feeding import FEEDING
+from numpy_paligemma.traces.causes.loading import LOADING
 from numpy_paligemma.traces.causes.masks import MASKS
 from numpy_paligemma.traces.causes.norms import NORMS
 from numpy_paligemma.traces.causes.projections import PROJECTIONS
@@ -16,6 +17,7 @@ VARIANTS: tuple[Variant, ...] = (
     *BRIDGE,
     *MASKS,
     *NORMS,
+    *LOADING,
     *ROTATION,
     *PROJECTIONS,
     *ATTENTION,

@@ -18,7 +18,7 @@ def right_masks(setup: Setup) -> tuple[np.ndarray | None, np.ndarray | None]:
     seen, window = setup.attention_mask, setup.c.text.window
     if seen is None:
         return None, None
-    if _is_step(setup):
+    if setup.is_step:
         like = setup.w.decoder.final_norm
         full = key_mask(seen, like)
         return full, full if window is None else key_mask(seen, like, window)
@@ -26,12 +26,6 @@ def right_masks(setup: Setup) -> tuple[np.ndarray | None, np.ndarray | None]:
     if window is None:
         return full, full
     return full, prefix_lm_mask(seen, setup.token_type_ids, window)
-
-
-def _is_step(setup: Setup) -> bool:
-    """Tell a decode step, whose one position sees more keys than it has."""
-    seen, at = setup.attention_mask, setup.positions
-    return seen is not None and at is not None and at.shape[1] < seen.shape[1]
 
 
 def with_masks(setup: Setup, **changes: np.ndarray | int | None) -> Setup:
@@ -117,7 +111,7 @@ def _of_both(change: Callable[[np.ndarray], np.ndarray], setup: Setup) -> Setup:
 def _window_cuts(setup: Setup) -> Setup:
     """Let the window cut the prefix, too."""
     full, window = setup.masks
-    if window is None or setup.c.text.window is None or _is_step(setup):
+    if window is None or setup.c.text.window is None or setup.is_step:
         return setup
     cut = ~np.tri(window.shape[-1], k=-setup.c.text.window, dtype=bool)
     return replace(setup, masks=(full, window & cut))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy_paligemma.model.layers import layer_norm, rms_norm
 from numpy_paligemma.traces.causes.variant import Here, Setup, Swap, Variant
 
+ONE_FORGOTTEN, TWICE_ONE = "norm gain w for 1 + w", "norm gain 2 + w"
 EPS = (1e-5, 1e-12, 1e-8, 1e-7, 1e-4, 1e-3, 0.0)
 # every norm: its tap, what goes in, and which field of the weights is its gain
 INTO = {
@@ -153,16 +154,15 @@ def _of(room: str, name: str) -> list[Variant]:
             partial(_other_mean, name),
         ),
         swapped(
-            "norm gain w for 1 + w",
+            ONE_FORGOTTEN,
             "the gain is w where 1 + w is due",
             partial(_gain, name, more=-1),
         ),
         Variant(
-            "norm gain 2 + w",
+            TWICE_ONE,
             f"{kind}: one is added to the gain twice",
             at,
             swap=partial(_gain, name, more=1),
-            rare=True,
         ),
     ]
 

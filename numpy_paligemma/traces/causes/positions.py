@@ -28,8 +28,12 @@ def moved(move: Callable[[Setup], np.ndarray | None], setup: Setup) -> Setup:
     return replace(setup, positions=moved)
 
 
-def _all_by(shift: int, setup: Setup) -> np.ndarray:
-    return positions_of_pass(setup) + shift
+def _all_by(shift: int, setup: Setup) -> np.ndarray | None:
+    return None if setup.is_step else positions_of_pass(setup) + shift
+
+
+def _step_by(shift: int, setup: Setup) -> np.ndarray | None:
+    return positions_of_pass(setup) + shift if setup.is_step else None
 
 
 def _scaled(times: float, setup: Setup) -> np.ndarray:
@@ -65,26 +69,45 @@ def _picture_at_one(setup: Setup) -> np.ndarray | None:
     return np.where(is_image, 1, positions_of_pass(setup))
 
 
-HARMLESS = "which changes no score: RoPE sees distances alone"
+def _restarted(at: int, setup: Setup) -> np.ndarray | None:
+    """Give a decode step the first position."""
+    return np.full_like(positions_of_pass(setup), at) if setup.is_step else None
 
 
-# of all tokens alike that is harmless; of a decode step's alone it is a mistake
-START = "positions from another start"
+# of queries and keys alike both are harmless; of one of them, or of a decode step, not
+START, PADDED = "positions from another start", "padding counted"
+ALIKE = (START, PADDED)
 
 
 MOVES: tuple[tuple[str, str, Callable[[Setup], np.ndarray | None]], ...] = (
     *(
-        (START, f"positions are {shift:+} off, {HARMLESS}", partial(_all_by, shift))
+        (START, f"positions are {shift:+} off", partial(_all_by, shift))
         for shift in (-1, 1, -2, 2)
     ),
+    *(
+        (
+            "decode position off by one",
+            f"the decode step's position is {shift:+} off: a shift by one step",
+            partial(_step_by, shift),
+        )
+        for shift in (-1, 1)
+    ),
+    *(
+        (
+            "decode position",
+            f"the decode step's position is {shift:+} off",
+            partial(_step_by, shift),
+        )
+        for shift in (-3, -2, 2, 3)
+    ),
     (
-        "padding counted",
-        f"positions count padding, too, from nought, {HARMLESS}",
+        PADDED,
+        "positions count padding, too, from nought",
         partial(_padding_counted, 0),
     ),
     (
-        "padding counted",
-        f"positions count padding, too, {HARMLESS}",
+        PADDED,
+        "positions count padding, too",
         partial(_padding_counted, 1),
     ),
     (
@@ -98,6 +121,14 @@ MOVES: tuple[tuple[str, str, Callable[[Setup], np.ndarray | None]], ...] = (
         partial(_text_from_one, 0),
     ),
     ("picture at one position", "all of the picture has one position", _picture_at_one),
+    *(
+        (
+            "decode position restarts",
+            f"the decode step's position is {at}, as if there were no prompt before it",
+            partial(_restarted, at),
+        )
+        for at in (0, 1)
+    ),
     *(
         (
             "RoPE base",

@@ -108,6 +108,11 @@ def _capped(cap: float | None, here: Here, _: np.ndarray) -> np.ndarray:
     return soft_cap(next_token_logits(x, here.setup.w.decoder, None), cap)
 
 
+def _capped_twice(here: Here, _: np.ndarray) -> np.ndarray:
+    cap = here.setup.c.text.logit_cap
+    return soft_cap(_capped(cap, here, _), cap)
+
+
 def _not_normed_head(here: Here, _: np.ndarray) -> np.ndarray:
     c = here.setup.c.text
     x = here.seen[here.came_from(c.depth)]
@@ -133,6 +138,12 @@ STREAMS = (
         "the cap on logits is left out",
         "logits",
         swap=partial(_capped, None),
+    ),
+    Variant(
+        "logit cap applied twice",
+        "logits are capped, and capped again",
+        "logits",
+        swap=_capped_twice,
     ),
     *(
         Variant(

@@ -23,6 +23,12 @@ class Setup:
     positions: np.ndarray | None  # (B, T)
     masks: tuple[np.ndarray | None, np.ndarray | None]  # of full and of sliding blocks
 
+    @property
+    def is_step(self) -> bool:
+        """Whether it is a decode step's, whose one position sees more keys than it has."""
+        seen, at = self.attention_mask, self.positions
+        return seen is not None and at is not None and at.shape[1] < seen.shape[1]
+
     def text(self, **changes: Any) -> "Setup":
         """Change sizes of the decoder."""
         c = replace(self.c, text=replace(self.c.text, **changes))
@@ -95,7 +101,6 @@ class Variant:
     at: str  # the tap where it first shows, the block's number left out
     change: Callable[[Setup], Setup] | None = None  # before the pass
     swap: Swap | None = None  # of the array at `at`
-    rare: bool = False  # not believed where no weights can tell which side is right
     behind: Mapping[str, Swap] = field(default_factory=dict)  # of arrays as passed on
 
     def applied(self, setup: Setup) -> Setup:
