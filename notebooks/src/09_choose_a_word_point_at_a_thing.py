@@ -745,7 +745,7 @@ for name, true in pairs.items():
 # - [`model/sampling.py`](../numpy_paligemma/model/sampling.py),
 #   [`answers/detection.py`](../numpy_paligemma/answers/detection.py) and
 #   [`answers/segmentation.py`](../numpy_paligemma/answers/segmentation.py).
-# - Next: [11, Make it fast](11_make_it_fast.ipynb).
+# - Next: [10, Prove that it matches](10_prove_that_it_matches.ipynb).
 
 # %% [markdown]
 # <details>
