@@ -16,7 +16,7 @@ from numpy_paligemma.arrays.formats import round_to_bfloat16
 from numpy_paligemma.checkpoints.names import in_memory
 from numpy_paligemma.checkpoints.taps import every_tap
 from numpy_paligemma.traces.compare import compare
-from numpy_paligemma.traces.names import read_name
+from numpy_paligemma.traces.reading.names import read_name
 from numpy_paligemma.traces.tolerance import tolerance
 
 MODEL = "two_kv_heads"

@@ -23,10 +23,10 @@ from numpy_paligemma.arrays.device import map_arrays
 from numpy_paligemma.checkpoints.safetensors import list_file, read_metadata
 from numpy_paligemma.checkpoints.taps import every_tap
 from numpy_paligemma.model.tap import recorder
-from numpy_paligemma.traces.choice import MOST_STEPS, choose_taps, planned_taps
 from numpy_paligemma.traces.record import record_trace, trace_file, with_answer
-from numpy_paligemma.traces.stream import TensorStream
-from numpy_paligemma.traces.whole import WholeFile
+from numpy_paligemma.traces.writing.choice import MOST_STEPS, choose_taps, planned_taps
+from numpy_paligemma.traces.writing.stream import TensorStream
+from numpy_paligemma.traces.writing.whole import WholeFile
 
 PAPER = Path(__file__).parents[1] / "weights" / "samples" / "paper.jpg"
 MINIATURE = ["--model", "miniature", "--image", PAPER, "--device", "cpu"]

@@ -12,7 +12,7 @@ from numpy_paligemma.answers.drawing import (
     encode,
 )
 from numpy_paligemma.commands.things import shortened
-from numpy_paligemma.traces.whole import WholeFile, check_place
+from numpy_paligemma.traces.writing.whole import WholeFile, check_place
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from numpy_paligemma.commands.options import (
 )
 from numpy_paligemma.commands.progress import Progress
 from numpy_paligemma.inputs.image import load_image
-from numpy_paligemma.traces.about import about_run, trace_target
 from numpy_paligemma.traces.record import record_trace, with_answer
-from numpy_paligemma.traces.tracing import Row
+from numpy_paligemma.traces.writing.about import about_run, trace_target
+from numpy_paligemma.traces.writing.tracing import Row
 
 log = logging.getLogger(__name__)
 HEADS = ("name", "shape", "dtype", "min", "max", "mean |x|")

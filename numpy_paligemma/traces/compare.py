@@ -5,10 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
-from numpy_paligemma.traces.align import Aligned, align, without_hidden
-from numpy_paligemma.traces.alike import check_alike
-from numpy_paligemma.traces.files import HALF_UNIT, Trace, traces
-from numpy_paligemma.traces.names import Name, rank, sort_key
+from numpy_paligemma.traces.reading.align import Aligned, align, without_hidden
+from numpy_paligemma.traces.reading.alike import check_alike
+from numpy_paligemma.traces.reading.files import HALF_UNIT, Trace, traces
+from numpy_paligemma.traces.reading.names import Name, rank, sort_key
 from numpy_paligemma.traces.tolerance import DECODER_BLOCK, VISION_BLOCK, tolerance
 
 PADDED = ("decoder/", "fusion/", "logits")  # taps with a row for each token

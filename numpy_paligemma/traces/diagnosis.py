@@ -18,13 +18,13 @@ from numpy_paligemma.traces.causes.norms import ONE_FORGOTTEN, TWICE_ONE
 from numpy_paligemma.traces.causes.rotation import measured
 from numpy_paligemma.traces.causes.variant import Setup, Variant
 from numpy_paligemma.traces.compare import Comparison, relative_error
-from numpy_paligemma.traces.names import NUMBER, rank
-from numpy_paligemma.traces.patterns import patterns
-from numpy_paligemma.traces.replay import Part, replay, template
-from numpy_paligemma.traces.scene import Scene
-from numpy_paligemma.traces.telling import told
-from numpy_paligemma.traces.view import Found
-from numpy_paligemma.traces.where import where
+from numpy_paligemma.traces.evidence.patterns import patterns
+from numpy_paligemma.traces.evidence.replay import Part, replay, template
+from numpy_paligemma.traces.evidence.scene import Scene
+from numpy_paligemma.traces.evidence.telling import told
+from numpy_paligemma.traces.evidence.view import Found
+from numpy_paligemma.traces.evidence.where import where
+from numpy_paligemma.traces.reading.names import NUMBER, rank
 
 UNKNOWN = "unknown"
 ROTATED = ("decoder/block/attention/q", "decoder/block/attention/k")

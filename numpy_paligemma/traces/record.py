@@ -20,11 +20,11 @@ from numpy_paligemma.model.cache import LayerCache
 from numpy_paligemma.model.pipeline import decode_step, empty_caches
 from numpy_paligemma.model.tap import Tap, no_tap
 from numpy_paligemma.paligemma import PaliGemma
-from numpy_paligemma.traces.about import FORMAT, trace_target, versions
-from numpy_paligemma.traces.choice import choose_taps, planned_taps, step_scope
-from numpy_paligemma.traces.stream import TensorStream
-from numpy_paligemma.traces.tracing import INPUTS, Trace
-from numpy_paligemma.traces.whole import WholeFile
+from numpy_paligemma.traces.writing.about import FORMAT, trace_target, versions
+from numpy_paligemma.traces.writing.choice import choose_taps, planned_taps, step_scope
+from numpy_paligemma.traces.writing.stream import TensorStream
+from numpy_paligemma.traces.writing.tracing import INPUTS, Trace
+from numpy_paligemma.traces.writing.whole import WholeFile
 
 IDS = "input_ids"
 BLOCK = "decoder/block"

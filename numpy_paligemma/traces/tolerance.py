@@ -19,8 +19,8 @@ erf in GELU, is 1.2e-4: 2,000 half units of float32, and far below one of bfloat
 
 import math
 
-from numpy_paligemma.traces.files import HALF_UNIT
-from numpy_paligemma.traces.names import rank
+from numpy_paligemma.traces.reading.files import HALF_UNIT
+from numpy_paligemma.traces.reading.names import rank
 
 FIRST, GROWTH = 16, 64  # half units: before any block, and times √(blocks passed)
 VISION_BLOCK, DECODER_BLOCK, END = 2, 4, 5  # rooms, as `rank` counts them

@@ -49,10 +49,10 @@ from transformers.models.siglip.image_processing_pil_siglip import (
 )
 from transformers.utils import logging
 
-from numpy_paligemma.traces.about import FORMAT, about_run
-from numpy_paligemma.traces.choice import choose_taps
-from numpy_paligemma.traces.stream import TensorStream
-from numpy_paligemma.traces.whole import WholeFile
+from numpy_paligemma.traces.writing.about import FORMAT, about_run
+from numpy_paligemma.traces.writing.choice import choose_taps
+from numpy_paligemma.traces.writing.stream import TensorStream
+from numpy_paligemma.traces.writing.whole import WholeFile
 
 Tensors = dict[str, np.ndarray]
 

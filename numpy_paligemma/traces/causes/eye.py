@@ -11,7 +11,7 @@ from numpy_paligemma.model.fusion import project
 from numpy_paligemma.model.layers import layer_norm, linear
 from numpy_paligemma.model.siglip import cut_patches
 from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
-from numpy_paligemma.traces.pixel_causes import CLIP, IMAGENET, RANGES
+from numpy_paligemma.traces.evidence.pixel_causes import CLIP, IMAGENET, RANGES
 
 EMBED = "vision/embed"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from numpy_paligemma.traces.compare import relative_error
-from numpy_paligemma.traces.scene import Scene
+from numpy_paligemma.traces.evidence.scene import Scene
 
 CLEAR = 16  # how many times smaller an explained error is than the unexplained one
 

@@ -7,14 +7,14 @@ import numpy as np
 from numpy_paligemma.arrays.formats import round_to_bfloat16, widen_bfloat16
 from numpy_paligemma.model.layers import softmax
 from numpy_paligemma.traces.compare import relative_error
-from numpy_paligemma.traces.fits import fitted_cap
-from numpy_paligemma.traces.names import in_block
-from numpy_paligemma.traces.orders import reordered
-from numpy_paligemma.traces.pixel_causes import pixel_cause
-from numpy_paligemma.traces.ratios import ratio_cause
-from numpy_paligemma.traces.scene import Scene
-from numpy_paligemma.traces.view import Found, View
-from numpy_paligemma.traces.where import edge_patches, row_errors
+from numpy_paligemma.traces.evidence.fits import fitted_cap
+from numpy_paligemma.traces.evidence.orders import reordered
+from numpy_paligemma.traces.evidence.pixel_causes import pixel_cause
+from numpy_paligemma.traces.evidence.ratios import ratio_cause
+from numpy_paligemma.traces.evidence.scene import Scene
+from numpy_paligemma.traces.evidence.view import Found, View
+from numpy_paligemma.traces.evidence.where import edge_patches, row_errors
+from numpy_paligemma.traces.reading.names import in_block
 
 BIASED = ("q", "k", "v", "out", "embed", "attention_norm", "mlp_norm")
 FAINT = (3e-5, 2e-3)  # errors that erf in place of tanh gives at an MLP

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from numpy_paligemma.traces.view import Found, View
+from numpy_paligemma.traces.evidence.view import Found, View
 
 SORTED = 64  # rows of other numbers are alike, too, once they are sorted
 

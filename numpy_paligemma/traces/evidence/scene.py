@@ -7,20 +7,20 @@ import numpy as np
 
 from numpy_paligemma.model.cache import LayerCache
 from numpy_paligemma.model.fusion import positions_of
-from numpy_paligemma.traces.align import HIDDEN, align, is_headed
 from numpy_paligemma.traces.causes.masks import right_masks
 from numpy_paligemma.traces.causes.variant import Setup
 from numpy_paligemma.traces.compare import Comparison, Pair, Row, prepared, real_rows
-from numpy_paligemma.traces.fits import with_fits
-from numpy_paligemma.traces.gains import with_norms
-from numpy_paligemma.traces.known import (
+from numpy_paligemma.traces.evidence.fits import with_fits
+from numpy_paligemma.traces.evidence.gains import with_norms
+from numpy_paligemma.traces.evidence.known import (
     Model,
     checkpoint_model,
     model_of_shapes,
 )
-from numpy_paligemma.traces.matrices import with_matrices
-from numpy_paligemma.traces.names import NUMBER, Name, is_gemma_2, rank
-from numpy_paligemma.traces.replay import Part
+from numpy_paligemma.traces.evidence.matrices import with_matrices
+from numpy_paligemma.traces.evidence.replay import Part
+from numpy_paligemma.traces.reading.align import HIDDEN, align, is_headed
+from numpy_paligemma.traces.reading.names import NUMBER, Name, is_gemma_2, rank
 from numpy_paligemma.traces.tolerance import DECODER_BLOCK, tolerance
 
 STREAM = ("vision/embed", "vision/out", "projector/out", "fusion/out", "decoder/out")

@@ -10,8 +10,8 @@ import numpy as np
 
 from numpy_paligemma.model.attention import merge_heads
 from numpy_paligemma.model.layers import Affine
-from numpy_paligemma.traces.gains import Given
-from numpy_paligemma.traces.known import Model
+from numpy_paligemma.traces.evidence.gains import Given
+from numpy_paligemma.traces.evidence.known import Model
 
 SPARE = 1.2  # rows a column
 

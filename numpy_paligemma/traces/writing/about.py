@@ -10,7 +10,7 @@ from pathlib import Path
 from numpy_paligemma.checkpoints.identity import config_sha256, weights_sha256
 from numpy_paligemma.checkpoints.safetensors import read_metadata
 from numpy_paligemma.checkpoints.typed import typed_path
-from numpy_paligemma.traces.whole import check_place
+from numpy_paligemma.traces.writing.whole import check_place
 
 FORMAT = "numpy_paligemma trace 1"
 SUFFIX = ".safetensors"

@@ -3,8 +3,8 @@
 from numpy_paligemma.traces.causes.norms import TWICE_ONE
 from numpy_paligemma.traces.causes.positions import ALIKE
 from numpy_paligemma.traces.causes.variant import Variant
-from numpy_paligemma.traces.scene import Scene
-from numpy_paligemma.traces.view import Found
+from numpy_paligemma.traces.evidence.scene import Scene
+from numpy_paligemma.traces.evidence.view import Found
 
 SIDES = "AB"
 QUERIES, KEYS = "attention/q", "attention/k"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from numpy_paligemma.traces.whole import WholeFile
+from numpy_paligemma.traces.writing.whole import WholeFile
 
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 LENGTH_BYTES = 8  # the header's length, a little-endian integer in front of it

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from numpy_paligemma.arrays.device import to_host
-from numpy_paligemma.traces.choice import step_scope
-from numpy_paligemma.traces.stream import TensorStream
+from numpy_paligemma.traces.writing.choice import step_scope
+from numpy_paligemma.traces.writing.stream import TensorStream
 
 INPUTS = "inputs/"
 NUMBERS = 1 << 20  # looked at together, so that nothing large is copied

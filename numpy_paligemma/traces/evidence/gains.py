@@ -9,7 +9,7 @@ from numpy_paligemma.model.config import PaliGemmaConfig
 from numpy_paligemma.model.gemma import GemmaWeights, PostNorms
 from numpy_paligemma.model.layers import Norm
 from numpy_paligemma.model.siglip import SiglipWeights
-from numpy_paligemma.traces.known import Model
+from numpy_paligemma.traces.evidence.known import Model
 
 Given = Callable[[str], np.ndarray | None]
 

@@ -15,7 +15,7 @@ from numpy_paligemma.model.gemma import gemma_decoder, next_token_logits
 from numpy_paligemma.model.siglip import siglip_encoder
 from numpy_paligemma.model.tap import Tap, scoped
 from numpy_paligemma.traces.causes.variant import Here, Setup, Variant
-from numpy_paligemma.traces.names import NUMBER, rank
+from numpy_paligemma.traces.reading.names import NUMBER, rank
 
 Given = Callable[[str], np.ndarray | None]
 CANNOT = (KeyError, IndexError, ValueError, TypeError, AttributeError)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from numpy_paligemma.traces.files import Trace, metadata_list
-from numpy_paligemma.traces.pixels import is_another_picture
+from numpy_paligemma.traces.reading.files import Trace, metadata_list
+from numpy_paligemma.traces.reading.pixels import is_another_picture
 
 STATED = (
     ("checkpoint_sha256", "checkpoints"),

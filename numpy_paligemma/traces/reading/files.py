@@ -16,7 +16,7 @@ from numpy_paligemma.checkpoints.safetensors import (
     read_metadata,
 )
 from numpy_paligemma.checkpoints.typed import typed_path
-from numpy_paligemma.traces.names import Name, is_gemma_2, read_name, sort_key
+from numpy_paligemma.traces.reading.names import Name, is_gemma_2, read_name, sort_key
 
 HALF_UNIT = {
     "float64": 2.0**-53,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_paligemma.traces.pixels import CROPS, correlation, middle
+from numpy_paligemma.traces.reading.pixels import CROPS, correlation, middle
 
 RANGES = {  # what b is to a where a is in -1 … 1: (factor, added) -> cause
     "pixel range": ((0.5, 0.5), "levels are in 0 … 1 where -1 … 1 is due"),

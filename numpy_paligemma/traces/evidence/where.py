@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_paligemma.traces.scene import Scene
+from numpy_paligemma.traces.evidence.scene import Scene
 
 SHARE = 0.02  # of the largest error: below it a row counts as right
 RISING = 0.8  # rank correlation with the position that is called growing

@@ -1,0 +1,1 @@
+"""What a difference is made of: the two sides, replayed, fitted and told apart."""

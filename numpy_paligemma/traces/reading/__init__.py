@@ -1,0 +1,1 @@
+"""Traces being read: anyone's names, files and layouts, brought side by side."""
