@@ -89,7 +89,8 @@ class PaliGemma:
             If logits and activations are more than the memory that is there.
         """
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
-        self._require_room_everywhere(*input_ids.shape, len(pixel_values))
+        rows, tokens = input_ids.shape
+        self._require_room_everywhere(rows, tokens, len(pixel_values))
         with one_blas_thread(), device_errors():
             return logits_everywhere(
                 input_ids,
@@ -245,7 +246,7 @@ class PaliGemma:
     def _mapped_bytes(self) -> int:
         """Count the bytes of matrices that are the file's own pages, by the largest."""
         embed = self.weights.decoder.embed
-        numbers = getattr(embed, "numbers", embed)
+        numbers: np.ndarray = getattr(embed, "numbers", embed)
         if not is_mapped(numbers):
             return 0
         return numbers.itemsize * count_parameters(self.config).matrices

@@ -122,6 +122,26 @@ def test_blas_is_held_in_a_block_in_blocks_and_after_errors() -> None:
         assert blas_threads() == before
 
 
+def test_an_interrupt_while_blas_is_taken_leaves_it_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted:
+        def limit(self, limits: int | None) -> object:
+            limiter = ThreadpoolController().limit(limits=limits, user_api="blas")
+            if limits == 1:
+                raise KeyboardInterrupt
+            return limiter
+
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "_take_control", lambda: None)
+            patch.setattr(threads, "_blas", Interrupted)
+            with pytest.raises(KeyboardInterrupt), one_blas_thread():
+                pass
+        assert threads._hold.holders == 0
+        assert blas_threads() == {2}
+
+
 def test_the_last_of_several_threads_lets_blas_go() -> None:
     """Whichever came first, and whichever thread set a limit before."""
     inside, leave = threading.Event(), threading.Event()
