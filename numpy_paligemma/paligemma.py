@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -246,7 +246,7 @@ class PaliGemma:
     def _mapped_bytes(self) -> int:
         """Count the bytes of matrices that are the file's own pages, by the largest."""
         embed = self.weights.decoder.embed
-        numbers: np.ndarray = getattr(embed, "numbers", embed)
+        numbers: Any = getattr(embed, "numbers", embed)
         if not is_mapped(numbers):
             return 0
         return numbers.itemsize * count_parameters(self.config).matrices
