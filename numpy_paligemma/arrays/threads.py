@@ -27,11 +27,19 @@ _local = threading.local()
 
 def available_threads() -> int:
     """Count the cores that this process may use; the environment may ask for fewer."""
+    cores = _cores()
     for name in LIMITS:
-        asked = os.environ.get(name, "")
-        if asked.isdecimal() and int(asked) > 0:
-            return int(asked)
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that we are let on
+        asked = os.environ.get(name, "").partition(",")[0].strip()  # OpenMP: by level
+        if asked.isdecimal() and len(asked) < 10 and int(asked) > 0:
+            return min(int(asked), cores)
+    return cores
+
+
+def _cores() -> int:
+    """Count the cores that the system lets this process on."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
