@@ -284,3 +284,8 @@ def test_what_does_not_fit_a_product_is_refused_in_words() -> None:
     told = r"^expected x \(\.\.\., 4\) for w \(5, 4\), found x \(2, 8\)$"
     with pytest.raises(ValueError, match=told):
         np.ones((2, 8), np.float32) @ w.T
+
+
+def test_a_slice_of_float32_is_a_copy() -> None:
+    numbers = np.ones((5, 4), np.float32)
+    assert not np.shares_memory(HeldMatrix(numbers, FLOAT32)[:], numbers)

@@ -87,6 +87,8 @@ class HeldMatrix:
         picked = self.numbers[ids]
         room = np.empty(picked.shape, np.float32, like=picked)
         wide = self.form.widen(picked, room)
+        if wide is picked and isinstance(ids, slice):
+            wide = picked.copy()  # the held numbers stay ours
         return wide if self.scales is None else wide * self.scales[ids][..., None]
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
