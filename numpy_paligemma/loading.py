@@ -40,7 +40,7 @@ def load_hf_model(
     device : {"auto", "cpu", "cuda"}
         "auto" takes a GPU where CuPy finds one and it has the memory.
     dtype : {"bfloat16", "float16", "float32", "float64", "int8"}
-        How matrices are held. The arithmetic is float32, for "float64" float64.
+        How matrices are held; "int8" includes embedding and head. The arithmetic is float32, for "float64" float64.
     revision, token, cache_dir : str, optional
         For hub names; see `numpy_paligemma.checkpoints.hub.checkpoint_folder`.
     adapter : str or path, optional

@@ -3,13 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from numpy_paligemma.arrays.device import device_errors
+from numpy_paligemma.arrays.memory import is_mapped
 from numpy_paligemma.arrays.threads import one_blas_thread
-from numpy_paligemma.checkpoints.about.room import rows_at_once
+from numpy_paligemma.checkpoints.about.room import (
+    require_room_everywhere,
+    rows_at_once,
+)
+from numpy_paligemma.checkpoints.about.sizes import count_parameters
 from numpy_paligemma.checkpoints.finite import check_soft_tokens_finite
 from numpy_paligemma.checkpoints.lora.merge import Change
 from numpy_paligemma.decoding import Draw, drawer, look, write_tokens
@@ -77,8 +82,15 @@ class PaliGemma:
         Returns
         -------
         float array, (B, T, V)
+
+        Raises
+        ------
+        MemoryError
+            If logits and activations are more than the memory that is there.
         """
         check_arrays(input_ids, pixel_values, attention_mask, self.config)
+        rows, tokens = input_ids.shape
+        self._require_room_everywhere(rows, tokens, len(pixel_values))
         with one_blas_thread(), device_errors():
             return logits_everywhere(
                 input_ids,
@@ -97,6 +109,7 @@ class PaliGemma:
         ----------
         pixel_values : float array, (pictures, 3, height, width)
         tap : Tap
+            With one, all pictures are looked at at once, whatever memory is free.
 
         Returns
         -------
@@ -106,7 +119,7 @@ class PaliGemma:
         """
         check_pictures(pixel_values, self.config)
         pixels, c = self._pixels(pixel_values), self.config
-        at_once = self._rows_at_once(len(pixels), c.vision.patches)
+        at_once = self._rows_at_once(len(pixels), c.vision.patches, tap)
         return look(pixels, at_once, self.weights, c, tap)
 
     def generate(
@@ -159,6 +172,8 @@ class PaliGemma:
         soft_tokens : float array, (pictures, P, D), optional
             What `look` made of these rows' pictures; they are not looked at again.
         tap : Tap
+            Sees every intermediate by name. With one, all rows are read at once, so
+            that what it sees does not depend on the memory that is free.
 
         Yields
         ------
@@ -184,7 +199,7 @@ class PaliGemma:
             check_soft_tokens(soft_tokens, len(pixel_values), self.config)
             check_soft_tokens_finite(soft_tokens, self.source)
         at_once = self._rows_at_once(
-            len(input_ids), input_ids.shape[1] + max_new_tokens
+            len(input_ids), input_ids.shape[1] + max_new_tokens, tap
         )
         pictures = pixel_values if soft_tokens is None else soft_tokens
         asked = (input_ids, pictures, attention_mask, max_new_tokens)
@@ -211,12 +226,30 @@ class PaliGemma:
             ids, pictures, seen, left, at_once, draw, ends, w, c, tap
         )
 
-    def _rows_at_once(self, rows: int, tokens: int) -> int:
+    def _rows_at_once(self, rows: int, tokens: int, tap: Tap) -> int:
         """Say how many rows fit into the memory that is there; on a GPU, all."""
         like = self.weights.decoder.final_norm
         if not rows or not isinstance(like, np.ndarray):
             return max(1, rows)
-        return rows_at_once(self.config, rows, tokens, str(like.dtype))
+        least, dtype = 1 if tap is no_tap else rows, str(like.dtype)
+        mapped = self._mapped_bytes()
+        return rows_at_once(self.config, rows, tokens, dtype, mapped, least)
+
+    def _require_room_everywhere(self, rows: int, tokens: int, pictures: int) -> None:
+        """Stop where there is too little memory for all logits; on a GPU, never."""
+        like = self.weights.decoder.final_norm
+        if isinstance(like, np.ndarray):
+            require_room_everywhere(
+                self.config, rows, tokens, pictures, str(like.dtype)
+            )
+
+    def _mapped_bytes(self) -> int:
+        """Count the bytes of matrices that are the file's own pages, by the largest."""
+        embed = self.weights.decoder.embed
+        numbers: Any = getattr(embed, "numbers", embed)
+        if not is_mapped(numbers):
+            return 0
+        return numbers.itemsize * count_parameters(self.config).matrices
 
     def _pixels(self, pixel_values: np.ndarray) -> np.ndarray:
         """Bring pixels to the weights' place and dtype."""

@@ -46,6 +46,17 @@ def test_pictures_of_another_size_are_refused(
         model.logits(**inputs)
 
 
+def test_no_pictures_at_all_are_refused(model: PaliGemma, inputs: Arrays) -> None:
+    inputs["pixel_values"] = np.zeros((0, 3, 14, 14), np.float32)
+    told = "^pixel_values: expected one picture or more, came none$"
+    for ask in (
+        lambda: model.look(inputs["pixel_values"]),
+        lambda: model.generate(**inputs),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ask()
+
+
 @pytest.mark.parametrize("token", [-1, VOCABULARY, 10**6])
 def test_ids_that_the_model_does_not_have_are_refused(
     model: PaliGemma, inputs: Arrays, token: int

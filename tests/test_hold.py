@@ -208,3 +208,9 @@ def test_eight_bits_of_the_smallest_numbers_are_finite() -> None:
     tiny = np.array([[1e-45, 0], [3e-43, 1e-43]], np.float32)
     _, _, found = in_eight_bits(tiny)
     assert np.abs(found - tiny).max() < 1e-43
+
+
+def test_eight_bits_of_subnormal_numbers_keep_their_sign() -> None:
+    row = np.array([[190 * 1.4e-45, -190 * 1.4e-45]], np.float32)
+    codes = hold_matrix(row, "int8").numbers
+    np.testing.assert_array_equal(np.sign(codes), [[1, -1]])

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -145,6 +147,35 @@ def test_work_may_share_out_work_of_its_own(take_threads: TakeThreads) -> None:
 
         within_patience(lambda outer=outer: in_parallel(outer, cut(6, 1)))
         assert sorted(done) == list(range(60))
+
+
+@pytest.mark.parametrize("when", ["atexit", "thread"])
+def test_at_the_interpreters_end_the_caller_does_everything(when: str) -> None:
+    code = (
+        "import atexit, threading\n"
+        "from numpy_paligemma.model import parallel as p\n"
+        "def work():\n"
+        "    done = []\n"
+        "    p.in_parallel(lambda mine: done.extend(x.start for x in mine), parts)\n"
+        "    print(sorted(done) == list(range(50)))\n"
+        "def later():\n"
+        "    threading.main_thread().join()\n"
+        "    work()\n"
+        "p.use_threads(3)\n"
+        "parts = p.cut(50, 1)\n"
+    )
+    starts = {
+        "atexit": "atexit.register(work)",
+        "thread": "threading.Thread(target=later).start()",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code + starts[when]],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
 
 
 def test_callers_in_several_threads_share_the_helpers(

@@ -342,3 +342,13 @@ def test_nothing_is_between_model_and_caller_when_it_is_off(
     steps = iter([np.zeros(1)])
     assert watch.tap(asked[0], tap) is tap
     assert watch.tokens(steps) is steps
+
+
+def test_the_next_part_of_a_prefill_is_not_the_draw(
+    asked: tuple[PaliGemma, Inputs],
+) -> None:
+    tap = (profile := Profile()).tap(asked[0])
+    embedded = np.zeros((1, 5, asked[0].config.text.width), np.float32)
+    tap("logits", np.zeros((1, asked[0].config.text.vocab_size), np.float32))
+    tap("decoder/embed", embedded)
+    assert "sampling" not in [row.stage for row in profile.rows()]

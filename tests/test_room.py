@@ -16,7 +16,7 @@ from test_config import published
 from test_lora import write_adapter
 from tiny import write_checkpoint
 
-from numpy_paligemma import PaliGemma, load_hf_model
+from numpy_paligemma import PaliGemma, load_hf_model, paligemma
 from numpy_paligemma.arrays.memory import CONTAINER, MACHINE, Memory
 from numpy_paligemma.checkpoints.about import room
 from numpy_paligemma.checkpoints.about.bill import (
@@ -30,6 +30,7 @@ from numpy_paligemma.checkpoints.about.room import (
     require_room_to_load,
     rows_at_once,
 )
+from numpy_paligemma.checkpoints.about.sizes import count_parameters
 from numpy_paligemma.checkpoints.config import read_config
 from numpy_paligemma.checkpoints.hub import MINIATURE, bundled
 from numpy_paligemma.checkpoints.units import size_text
@@ -270,10 +271,8 @@ def test_an_answer_stops_before_the_prefill(asked: Model, memory: Is) -> None:
     cache = cache_bytes(model.config, tokens, "float32", 3)
     one = activation_bytes(model.config, tokens, "float32")
     memory(cache + one - 1)
-    tap, seen = recorder()
     with pytest.raises(MemoryError) as caught:
-        model.stream(**inputs, max_new_tokens=1000, tap=tap)
-    assert not seen
+        model.stream(**inputs, max_new_tokens=1000)
     assert str(caught.value) == (
         f"3 rows of {tokens:,} positions need {size_text(cache + one)} of memory (cache "
         f"{size_text(cache)}, activations {size_text(one)}), but this machine has "
@@ -312,11 +311,70 @@ def test_rows_are_read_as_many_at_once_as_there_is_room(
     mapped = memory_bill(c, "bfloat16", 356).mapped
     for rows in (1, 5, 64):
         memory(mapped + cache + activation_bytes(c, 356, "float32", rows))
+        assert rows_at_once(c, 64, 356, "float32", mapped) == rows
+        memory(cache + activation_bytes(c, 356, "float32", rows))  # nothing is mapped
         assert rows_at_once(c, 64, 356, "float32") == rows
     memory(100 * GB)
-    assert rows_at_once(c, 64, 356, "float32") == 64
+    assert rows_at_once(c, 64, 356, "float32", mapped) == 64
     memory(cache + one)
-    assert rows_at_once(c, 64, 356, "float32") == 1
+    assert rows_at_once(c, 64, 356, "float32", mapped) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number"), [("bfloat16", 2), ("int8", 0), ("float32", 0)]
+)
+def test_pages_are_left_free_only_where_something_is_mapped(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, number: int
+) -> None:
+    model, _ = load_hf_model(MINIATURE, device="cpu", dtype=dtype)
+    told: list[int] = []
+
+    def spy(_c: object, rows: int, _t: int, _d: str, mapped: int, _l: int) -> int:
+        told.append(mapped)
+        return rows
+
+    monkeypatch.setattr(paligemma, "rows_at_once", spy)
+    model.look(np.zeros((1, 3, 112, 112), np.float32))
+    assert told == [number * count_parameters(model.config).matrices]
+
+
+def test_with_a_tap_all_rows_are_read_at_once(asked: Model, memory: Is) -> None:
+    model, inputs = asked
+    tokens = inputs["input_ids"].shape[1] + 1
+    cache = cache_bytes(model.config, tokens, "float32", 3)
+    one, all_ = (
+        activation_bytes(model.config, tokens, "float32", rows) for rows in (1, 3)
+    )
+    memory(cache + one, cache + all_)
+    tap, seen = recorder()
+    model.generate(**inputs, max_new_tokens=1, tap=tap)
+    assert seen["vision/out"].shape[0] == seen["fusion/out"].shape[0] == 3
+    tap, seen = recorder()
+    model.look(inputs["pixel_values"], tap)
+    assert seen["vision/out"].shape[0] == 3
+    memory(cache + one, cache + all_ - 1)
+    model.generate(**inputs, max_new_tokens=1)
+    with pytest.raises(MemoryError, match=size_text(cache + all_)):
+        model.stream(**inputs, max_new_tokens=1, tap=tap)
+
+
+def test_logits_everywhere_stop_before_the_memory_is_spent(
+    asked: Model, memory: Is
+) -> None:
+    model, inputs = asked
+    rows, tokens = inputs["input_ids"].shape
+    logits = rows * tokens * model.config.text.vocab_size * 4
+    needed = logits + activation_bytes(model.config, tokens, "float32", rows)
+    memory(needed)
+    tap, seen = recorder()
+    assert model.logits(**inputs, tap=tap).nbytes == logits
+    memory(needed - 1)
+    seen.clear()
+    with pytest.raises(MemoryError) as caught:
+        model.logits(**inputs, tap=tap)
+    assert not seen
+    assert f"(logits {size_text(logits)}, activations " in str(caught.value)
+    assert "ask fewer rows at once, or lower the prompt's length" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def blas_threads() -> set[int]:
         ({OPENBLAS: "0", OMP: "5"}, 5),
         ({OPENBLAS: "", OMP: "many"}, None),
         ({OMP: "-2"}, None),
-        ({OMP: "2,1"}, None),  # OpenMP's own list, a level each
+        ({OMP: "2,1"}, 2),  # OpenMP's own list, a level each
+        ({OMP: "999"}, 8),
+        ({OMP: "9" * 5000}, None),
         ({}, None),
     ],
     ids=str,
@@ -53,6 +55,8 @@ def test_the_environment_may_ask_for_fewer(
     machine = available_threads()
     if hasattr(os, "sched_getaffinity"):
         assert machine == len(os.sched_getaffinity(0))
+    machine = 8
+    monkeypatch.setattr(threads, "_cores", lambda: machine)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert available_threads() == (expected or machine)
@@ -64,6 +68,7 @@ def test_where_nobody_tells_of_cores_all_are_taken(
     monkeypatch.delenv(OPENBLAS, raising=False)
     monkeypatch.delenv(OMP, raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
     for count, expected in [(7, 7), (None, 1)]:
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert available_threads() == expected
@@ -78,12 +83,12 @@ def test_a_process_begins_with_what_its_environment_asks(name: str) -> None:
     )
     ran = subprocess.run(
         [sys.executable, "-c", code],
-        env=environment | {name: "3"},
+        env=environment | {name: "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ran.stdout == "3\n"
+    assert ran.stdout == "1\n"
 
 
 def test_threads_are_taken_as_asked(
@@ -120,6 +125,26 @@ def test_blas_is_held_in_a_block_in_blocks_and_after_errors() -> None:
         with pytest.raises(KeyboardInterrupt), one_blas_thread():
             raise KeyboardInterrupt
         assert blas_threads() == before
+
+
+def test_an_interrupt_while_blas_is_taken_leaves_it_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted:
+        def limit(self, limits: int | None) -> object:
+            limiter = ThreadpoolController().limit(limits=limits, user_api="blas")
+            if limits == 1:
+                raise KeyboardInterrupt
+            return limiter
+
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "_take_control", lambda: None)
+            patch.setattr(threads, "_blas", Interrupted)
+            with pytest.raises(KeyboardInterrupt), one_blas_thread():
+                pass
+        assert threads._hold.holders == 0
+        assert blas_threads() == {2}
 
 
 def test_the_last_of_several_threads_lets_blas_go() -> None:

@@ -35,3 +35,10 @@ def test_threads_that_are_none_are_a_usage_error(command: Command, many: str) ->
     assert ran.status == 2
     said = f"argument --threads: expected a whole number above 0, found {many!r}\n"
     assert ran.err.endswith(said)
+
+
+def test_more_threads_than_any_machine_has_are_a_usage_error(command: Command) -> None:
+    ran = command("--image", "x.png", "--prompt", "caption en", "--threads=1025")
+    assert ran.status == 2
+    said = "argument --threads: expected at most 1024, found '1025'\n"
+    assert ran.err.endswith(said)

@@ -125,6 +125,7 @@ def _in_eight_bits(stored: np.ndarray) -> HeldMatrix:
             steps = np.where(scales[rows] > 0, scales[rows], 1)
             with np.errstate(invalid="ignore"):  # NaN has no code; its scale tells
                 np.rint(np.divide(wide, steps[:, None], out=wide), out=wide)
+                np.clip(wide, -INT8_MOST, INT8_MOST, out=wide)  # subnormal scales
                 np.copyto(codes[rows], wide, casting="unsafe")
 
     in_parallel(convert, _blocks(stored))

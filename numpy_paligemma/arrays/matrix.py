@@ -87,6 +87,8 @@ class HeldMatrix:
         picked = self.numbers[ids]
         room = np.empty(picked.shape, np.float32, like=picked)
         wide = self.form.widen(picked, room)
+        if wide is picked and isinstance(ids, slice):
+            wide = picked.copy()  # the held numbers stay ours
         return wide if self.scales is None else wide * self.scales[ids][..., None]
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
@@ -111,6 +113,12 @@ class TransposedMatrix:
         """
         w = self.matrix
         out_width, in_width = w.shape
+        if x.shape[-1:] != (in_width,):
+            msg = f"expected x (..., {in_width}) for w {w.shape}, found x {x.shape}"
+            raise ValueError(msg)
+        if x.dtype != np.float32:
+            msg = f"expected float32, found {x.dtype}; a held matrix is multiplied in "
+            raise TypeError(msg + "float32")
         here = on_host(w.numbers)
         flat = x.reshape(-1, in_width)
         if here:

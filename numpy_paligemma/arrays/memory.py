@@ -15,8 +15,11 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 MACHINE, CONTAINER = "this machine", "this container"
 
@@ -74,6 +77,13 @@ def memory_here(process: Path = Path("/proc/self")) -> Memory:
         whose = CONTAINER if allowed.free < here.free else here.whose
         here = Memory(min(allowed.free, here.free), min(allowed.most, here.most), whose)
     return here
+
+
+def is_mapped(x: object) -> bool:
+    """Say whether an array is a view of a mapped file."""
+    while isinstance(x, np.ndarray):
+        x = x.base
+    return isinstance(x, mmap)
 
 
 def _machine() -> Memory:

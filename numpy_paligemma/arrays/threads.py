@@ -27,11 +27,19 @@ _local = threading.local()
 
 def available_threads() -> int:
     """Count the cores that this process may use; the environment may ask for fewer."""
+    cores = _cores()
     for name in LIMITS:
-        asked = os.environ.get(name, "")
-        if asked.isdecimal() and int(asked) > 0:
-            return int(asked)
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that we are let on
+        asked = os.environ.get(name, "").partition(",")[0].strip()  # OpenMP: by level
+        if asked.isdecimal() and len(asked) < 10 and int(asked) > 0:
+            return min(int(asked), cores)
+    return cores
+
+
+def _cores() -> int:
+    """Count the cores that the system lets this process on."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -56,23 +64,27 @@ class _Hold:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.holders = 0
-        self.let_go: Callable[[], object] = _blas  # until something is held
+        self.let_go: Callable[[], object] | None = None  # until something is held
 
     def take(self) -> None:
         """Hold BLAS to one thread, unless it is."""
         with self.lock:
-            if not self.holders:
+            self.holders += 1  # first: an interrupt below is undone by `leave`
+            if self.let_go is None:
                 _take_control()
-                self.let_go = _blas().limit(limits=1).restore_original_limits
-            self.holders += 1
+                self.let_go = _blas().limit(limits=None).restore_original_limits
+            if self.holders == 1:
+                _take_control()
+                _blas().limit(limits=1)
 
     def leave(self) -> None:
         """Give BLAS its threads back, if nobody else holds it."""
         with self.lock:
-            self.holders -= 1
-            if not self.holders:
+            self.holders = max(0, self.holders - 1)
+            if not self.holders and self.let_go is not None:
                 _take_control()
                 self.let_go()
+                self.let_go = None
 
 
 @cache
@@ -96,9 +108,11 @@ _hold = _Hold()
 
 
 def _start_over() -> None:
-    """Have threads and a free lock in a forked process, which got neither with it."""
+    """Have threads, a free lock and a free BLAS in a forked process."""
     parallel.use_threads(parallel.threads())
     _hold.lock = threading.Lock()
+    _hold.holders = 0
+    _hold.leave()
 
 
 @contextmanager
@@ -108,8 +122,8 @@ def one_blas_thread() -> Iterator[None]:
     A whole forward pass lies in one: the threads of OpenBLAS wait for more work with a
     core each, for milliseconds after every product that they had a part in.
     """
-    _hold.take()
     try:
+        _hold.take()
         yield
     finally:
         _hold.leave()

@@ -52,8 +52,8 @@ def load_weights(
         A folder in Hugging Face form, any of the published layouts; or big_vision's
         ``.npz``.
     c : PaliGemmaConfig
-    dtype : {"bfloat16", "float16", "float32", "float64"}
-        How matrices are held.
+    dtype : {"bfloat16", "float16", "float32", "float64", "int8"}
+        How matrices are held; "int8" includes embedding and head.
     adapter : Adapter, optional
         Merged in.
     changes : list of Change, optional

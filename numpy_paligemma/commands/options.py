@@ -10,6 +10,7 @@ from numpy_paligemma.arrays.hold import HELD_DTYPES
 
 TELLING = ("--mask-decoder", "--box-scale")  # of use to --draw and --json alone
 DEFAULT_MODEL = "google/paligemma-3b-pt-224"
+MOST_THREADS = 1024
 PROFILE_HELP = "after the answer, a table of where its time went (processor only)"
 
 
@@ -120,7 +121,7 @@ def add_checkpoint(add: Callable[..., object]) -> None:
     )
     add(
         "--threads",
-        type=positive,
+        type=_threads,
         metavar="N",
         help="cores to use (default: all, or OMP_NUM_THREADS)",
     )
@@ -186,6 +187,14 @@ def positive(text: str) -> int:
         msg = f"expected a whole number above 0, found {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _threads(text: str) -> int:
+    """Read a number of threads: far more than there are cores is a slip."""
+    if (threads := positive(text)) > MOST_THREADS:
+        msg = f"expected at most {MOST_THREADS}, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return threads
 
 
 def _temperature(text: str) -> float:

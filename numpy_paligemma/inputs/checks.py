@@ -45,6 +45,9 @@ def check_pictures(pixel_values: np.ndarray, c: PaliGemmaConfig) -> None:
             f"pixel_values: expected (pictures, {', '.join(map(str, picture))}), came "
         )
         raise ValueError(msg + str(pixel_values.shape))
+    if not len(pixel_values):
+        msg = "pixel_values: expected one picture or more, came none"
+        raise ValueError(msg)
     came = str(pixel_values.dtype)
     if pixel_values.dtype.kind == "f":
         if (np.abs(pixel_values) <= FARTHEST).all():  # false for NaN, too

@@ -6,7 +6,8 @@ how many: without `use_threads` everything runs in the thread that calls.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 import numpy as np
 
@@ -41,7 +42,10 @@ def in_parallel(
 ) -> None:
     """Share `parts` out by chance: each thread calls `work` once, on those it gets."""
     left = deque(parts)
-    started = [h.submit(work, _taken(left)) for h in _helpers[: len(left) - 1]]
+    started: list[Future[object]] = []
+    for helper in _helpers[: len(left) - 1]:
+        with suppress(RuntimeError):  # no thread begins once the interpreter ends
+            started.append(helper.submit(work, _taken(left)))
     try:
         work(_taken(left))
     finally:

@@ -136,7 +136,7 @@ class Profile:
         tower, _, rest = name.partition("/")
         if name == "decoder/embed":  # one place a row: a token that was drawn
             self._stage = DECODE if x.shape[1] == 1 else PREFILL
-            if self._drawing:
+            if self._drawing and x.shape[1] == 1:  # not the next part of a prefill
                 return SAMPLING, ""
         if name == "logits":
             return self._stage, HEAD

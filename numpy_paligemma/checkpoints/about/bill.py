@@ -183,6 +183,13 @@ def cache_bytes(c: PaliGemmaConfig, tokens: int, dtype: str, rows: int = 1) -> i
     return numbers * tokens * rows * HELD_BYTES[_arithmetic(dtype)]
 
 
+def logits_bytes(c: PaliGemmaConfig, tokens: int, dtype: str, rows: int = 1) -> int:
+    """Count the bytes of the logits of every position, and of their bending."""
+    arrays = 1 if c.text.logit_cap is None else 1 + LOGITS
+    numbers = rows * tokens * c.text.vocab_size
+    return arrays * numbers * HELD_BYTES[_arithmetic(dtype)]
+
+
 def activation_bytes(c: PaliGemmaConfig, tokens: int, dtype: str, rows: int = 1) -> int:
     """Count the bytes alive at the widest place, weights and cache left out.
 

@@ -16,18 +16,17 @@ from numpy_paligemma.checkpoints.about.bill import (
     Stored,
     activation_bytes,
     cache_bytes,
+    logits_bytes,
     memory_bills,
     rows_that_fit,
     usual_tokens,
 )
-from numpy_paligemma.checkpoints.about.sizes import count_parameters
 from numpy_paligemma.checkpoints.tensor import Tensor
 from numpy_paligemma.checkpoints.units import size_text
 from numpy_paligemma.model.config import PaliGemmaConfig
 
 log = logging.getLogger(__name__)
 Fit = Literal["yes", "slow", "no"]
-HALF = 2  # bytes a number of a matrix that is mapped, most often
 UNASKED = 100_000_000  # bytes for which nobody asks what memory there is: 1 ms
 SMALLEST_PICTURE = 224  # pixels a side, of the published ones
 
@@ -95,7 +94,14 @@ def require_room_to_load(
     )
 
 
-def rows_at_once(c: PaliGemmaConfig, rows: int, tokens: int, dtype: str) -> int:
+def rows_at_once(
+    c: PaliGemmaConfig,
+    rows: int,
+    tokens: int,
+    dtype: str,
+    mapped: int = 0,
+    least: int = 1,
+) -> int:
     """Say how many rows to read at once, and stop where not even one can be.
 
     The cache is there for all rows. What a mapped file's pages may take is left to
@@ -108,10 +114,14 @@ def rows_at_once(c: PaliGemmaConfig, rows: int, tokens: int, dtype: str) -> int:
         The batch, and the positions of its longest row, the answer included.
     dtype : str
         Of the arithmetic, or as matrices are held.
+    mapped : int
+        Bytes of weights that are a file's own pages.
+    least : int
+        How many rows must be read at once.
 
     Returns
     -------
-    int, 1 to `rows`
+    int, `least` to `rows`
 
     Raises
     ------
@@ -119,21 +129,48 @@ def rows_at_once(c: PaliGemmaConfig, rows: int, tokens: int, dtype: str) -> int:
         With what is needed, what is there, and the ways out.
     """
     cache = cache_bytes(c, tokens, dtype, rows)
-    one = activation_bytes(c, tokens, dtype)
-    if cache + rows * one < UNASKED:
+    work = activation_bytes(c, tokens, dtype, least)
+    if cache + activation_bytes(c, tokens, dtype, rows) < UNASKED:
         return rows
     here = memory_here()
-    if cache + one > here.most:
+    parts = {"cache": cache, "activations": work}
+    _require(parts, rows, tokens, here, "max_new_tokens")
+    left = here.free - cache - mapped
+    return max(least, min(rows, rows_that_fit(c, tokens, dtype, left)))
+
+
+def require_room_everywhere(
+    c: PaliGemmaConfig, rows: int, tokens: int, pictures: int, dtype: str
+) -> None:
+    """Stop where the logits of every position cannot be worked out in one pass.
+
+    Arguments as `rows_at_once`; `pictures` are those of all rows.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed, what is there, and the ways out.
+    """
+    logits = logits_bytes(c, tokens, dtype, rows)
+    work = activation_bytes(c, tokens, dtype, max(rows, pictures))
+    if logits + work >= UNASKED:
+        parts = {"logits": logits, "activations": work}
+        _require(parts, rows, tokens, memory_here(), "the prompt's length")
+
+
+def _require(
+    parts: Mapping[str, int], rows: int, tokens: int, here: Memory, length: str
+) -> None:
+    """Raise if the parts are more than the memory that is there; `length` may fall."""
+    needed = sum(parts.values())
+    if needed > here.most:
+        told = ", ".join(f"{part} {size_text(size)}" for part, size in parts.items())
         msg = (
             f"{rows} {'rows' if rows > 1 else 'row'} of {tokens:,} positions need "
-            f"{size_text(cache + one)} of memory (cache {size_text(cache)}, activations "
-            f"{size_text(one)}), but {_there(here)}; "
+            f"{size_text(needed)} of memory ({told}), but {_there(here)}; "
         )
         less = "ask fewer rows at once, or lower" if rows > 1 else "lower"
-        raise MemoryError(msg + f"{less} max_new_tokens, or close other programs")
-    pages = HALF * count_parameters(c).matrices
-    left = here.free - cache - pages
-    return min(rows, rows_that_fit(c, tokens, dtype, left))
+        raise MemoryError(msg + f"{less} {length}, or close other programs")
 
 
 def _parts(bill: Bill) -> str:
