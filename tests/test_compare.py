@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from command_line import Command, assert_one_line
 from golden_line import GOLDEN, load_golden
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tiny import stored, write_safetensors
 from trace_files import Arrays, golden_folder, save_trace, stepwise_trace, whole_trace
 
@@ -413,3 +413,34 @@ def test_many_names_set_aside_are_counted(
     b = save_trace(tmp_path / "b.safetensors", right | more)
     assert "not compared: 8 more" in command("compare", a, b).out
     assert command("compare", a, b, "--all").out.count("not compared") == 9
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("nope", "--model nope: expected a checkpoint's folder, an .npz or"),
+        (str(GOLDEN / "gemma_2"), "its weights are not those that the traces tell of"),
+    ],
+    ids=["nothing there", "another model"],
+)
+def test_a_checkpoint_that_cannot_be_theirs_is_trouble(
+    model: str, told: str, command: Command
+) -> None:
+    trace = GOLDEN / "miniature.safetensors"
+    ran = command("compare", trace, trace, "--model", model)
+    assert (ran.status, ran.out) == (2, "")
+    assert told in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_agreement_in_a_coarse_dtype_says_what_it_does_not_see(
+    tmp_path: Path, command: Command
+) -> None:
+    arrays = load_file(GOLDEN / "miniature.safetensors")
+    names = {name: x.astype(np.float16) for name, x in arrays.items() if x.ndim > 2}
+    save_file(names, tmp_path / "half.safetensors")
+    ran = command(
+        "compare", GOLDEN / "miniature.safetensors", tmp_path / "half.safetensors"
+    )
+    assert ran.status == 0
+    assert "as far as float16 tells: at " in " ".join(ran.out.split())

@@ -563,7 +563,7 @@ def test_the_command_says_what_it_does_and_why_it_failed_and_no_more(
 def test_interrupted_it_leaves_with_130_and_keeps_what_has_come(
     hub: Hub, large: Path, tmp_path: Path
 ) -> None:
-    hub.pause = 0.004  # 15 MB a second
+    hub.pause = 0.02  # 3 MB a second: a stalled machine has seconds to interrupt it
     words = [
         "--model",
         "large/model",

@@ -11,10 +11,12 @@ import numpy as np
 
 from numpy_paligemma.traces.compare import Comparison, Row, compare
 from numpy_paligemma.traces.diagnosis import Diagnosis, diagnose
+from numpy_paligemma.traces.evidence.known import require_checkpoint
 
 AGREE, DIFFER, TROUBLE = 0, 1, 2  # as diff(1)
 SHOWN = 20  # names of one side alone
 WIDE = 80  # letters of a line of text
+BLIND = 1e-2  # tolerances above hide mistakes that a reader would want to hear of
 FEW = 3  # names set aside that are all told
 
 
@@ -23,6 +25,10 @@ def run(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     try:
         comparison = compare(args.a, args.b)
+        pair = comparison.pair
+        if args.model is not None:
+            said = [side.says("checkpoint_sha256") for side in (pair.a, pair.b)]
+            require_checkpoint(args.model, said)
         diagnosis = diagnose(comparison, args.model or "")
     except MemoryError as error:
         print(f"error: out of memory: {error}", file=sys.stderr)
@@ -122,6 +128,14 @@ def _verdict(comparison: Comparison, diagnosis: Diagnosis | None) -> Iterator[st
     first, rows = comparison.first, comparison.rows
     if first is None or diagnosis is None:
         yield f"agree: all {len(rows)} names that both have"
+        widest = max(rows, key=lambda row: row.tolerance)
+        if widest.tolerance > BLIND:
+            coarse = (
+                f"as far as {comparison.pair.grain} tells: at {widest.name} a mistake "
+                f"below {widest.tolerance:.0%} of the largest number is not seen; "
+                "compare float32 with float32 to see it"
+            )
+            yield from wrap(coarse, WIDE, initial_indent="  ", subsequent_indent="  ")
         return
     place = rows.index(first)
     error = "no number" if not np.isfinite(first.error) else f"error {first.error:.1e}"

@@ -1,6 +1,6 @@
 """What is known of the model behind two traces: its checkpoint, or what taps tell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,31 @@ def checkpoint_model(
         return load_weights(archive or folder, config, held), config
     except (ValueError, OSError):
         return None
+
+
+def require_checkpoint(name: str, sha256: Sequence[str]) -> None:
+    """Refuse a checkpoint that was asked for and cannot be what the traces tell of.
+
+    Parameters
+    ----------
+    name : str
+        "miniature", a folder or an `.npz`.
+    sha256 : strings
+        What the traces say of their weights; empty where one says nothing.
+
+    Raises
+    ------
+    ValueError
+        If it is not here, cannot be read, or has other weights.
+    """
+    folder = _found(name, Path())
+    if folder is None:
+        msg = f"--model {name}: expected a checkpoint's folder, an .npz or "
+        raise ValueError(msg + f'"{MINIATURE}", found nothing there')
+    found = weights_sha256(folder)
+    if any(said and said != found for said in sha256):
+        msg = f"--model {name}: its weights are not those that the traces tell of; "
+        raise ValueError(msg + "give the checkpoint that they were made from")
 
 
 def _found(name: str, near: Path) -> Path | None:
