@@ -50,9 +50,9 @@ print("cores used here:  ", threads())
 # ## Two rates
 #
 # A machine does two things for a layer: it fetches numbers from memory, and it multiplies and adds them.
-# Each has a rate that no program gets past. Both can be measured with NumPy alone: a product of two large
-# matrices uses every number hundreds of times, so it shows the arithmetic; a matrix times one vector uses
-# every number once, so it shows the memory.
+# Each has a highest rate, and NumPy alone can measure it, from below: a product of two large matrices uses
+# every number hundreds of times, so it shows the arithmetic; a matrix times one vector uses every number
+# once, so it shows the memory. Whatever else runs on the machine takes its share: the best try counts.
 
 # %%
 from numpy_paligemma.arrays.limits import memory_rate, sgemm_rate
@@ -332,7 +332,7 @@ show(
     "dashed: the time that memory needs to bring it. Widened whole, it is written to memory and "
     "read again at twice the size.",
     "Five bars. The matrix widened whole takes many times as long as the package, which comes "
-    "nearest to the dashed line.",
+    "near the dashed line.",
 )
 
 # %% [markdown]
@@ -565,7 +565,7 @@ show(
     figure,
     "Figure 6. A product for B answers: the time (left), and what a batch gains (right). A stack of B "
     "products gains nothing, it reads the weights B times. Where the package's lines bend at the right, it "
-    "changed ways.",
+    "changed from lanes to whole tiles.",
     "Two line charts. The stack's time grows in proportion to B and its gain stays near one; the "
     "others' time grows slowly, and their gain rises.",
 )
