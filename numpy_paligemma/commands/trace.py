@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,29 +64,21 @@ def parser() -> argparse.ArgumentParser:
         "safetensors file, each under the name of its tap, and print a table of them.",
         allow_abbrev=False,
     )
-    add_pictures(p.add_argument)
-    p.add_argument(
+    for add in (add_pictures, _add_asked, _add_written, add_checkpoint):
+        add(p.add_argument)
+    return p
+
+
+def _add_asked(add: Callable[..., object]) -> None:
+    """Add what is asked, and how far the model runs."""
+    add(
         "--prompt",
         required=True,
         action="append",
         metavar="TEXT",
         help='a task, such as "caption en"; may repeat, each a row of one batch',
     )
-    p.add_argument(
-        "--out",
-        required=True,
-        metavar="FILE.safetensors",
-        help="the file; a trace that is there is replaced, no other file is",
-    )
-    p.add_argument(
-        "--taps",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="only these, such as 'decoder/block0?/mlp/*'; '!*/scores' leaves out; "
-        "may repeat",
-    )
-    p.add_argument(
+    add(
         "--steps",
         type=count,
         default=0,
@@ -94,14 +86,30 @@ def parser() -> argparse.ArgumentParser:
         help="greedy decode steps behind the pass, under step001/ and so on "
         "(default %(default)s)",
     )
-    p.add_argument(
+    add(
         "--answer",
         default="",
         metavar="TEXT",
         help="put this behind the prompt, causal, as in training (teacher forcing)",
     )
-    add_checkpoint(p.add_argument)
-    return p
+
+
+def _add_written(add: Callable[..., object]) -> None:
+    """Add what is written, and where."""
+    add(
+        "--out",
+        required=True,
+        metavar="FILE.safetensors",
+        help="the file; a trace that is there is replaced, no other file is",
+    )
+    add(
+        "--taps",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only these, such as 'decoder/block0?/mlp/*'; '!*/scores' leaves out; "
+        "may repeat",
+    )
 
 
 def _tell(rows: Sequence[Row], target: Path, asked: int, made: int) -> None:

@@ -54,23 +54,28 @@ def _orders(tap: str, a: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
             np.roll(a, by, places),
         )
     if a.ndim == 4:
-        B, N, T, H = a.shape
-        merged = a.swapaxes(1, 2).reshape(B, T, N * H)
-        yield (
-            "heads cut wrongly",
-            "B's heads are cut without a transpose",
-            merged.reshape(B, N, T, H),
-        )
-        yield (
-            "heads in another order",
-            "B's heads are A's in the opposite order",
-            a[:, ::-1],
-        )
-        inner = merged.reshape(B, T, H, N).transpose(0, 3, 1, 2)
-        yield "heads cut wrongly", "B's heads are the inner axis", inner
+        yield from _orders_of_heads(a)
+
+
+def _orders_of_heads(a: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """List known orders of heads and within them, (B, N, T, H)."""
+    B, N, T, H = a.shape
+    merged = a.swapaxes(1, 2).reshape(B, T, N * H)
+    yield (
+        "heads cut wrongly",
+        "B's heads are cut without a transpose",
+        merged.reshape(B, N, T, H),
+    )
+    yield (
+        "heads in another order",
+        "B's heads are A's in the opposite order",
+        a[:, ::-1],
+    )
+    inner = merged.reshape(B, T, H, N).transpose(0, 3, 1, 2)
+    yield "heads cut wrongly", "B's heads are the inner axis", inner
+    if H % 2 == 0:
         halves = np.concatenate([a[..., ::2], a[..., 1::2]], axis=-1)
-        if H % 2 == 0:
-            pairs = np.stack(np.split(a, 2, axis=-1), axis=-1).reshape(a.shape)
-            told = "the head axis is permuted: halves on one side, pairs on the other"
-            yield "head axis permuted", told, halves
-            yield "head axis permuted", told, pairs
+        pairs = np.stack(np.split(a, 2, axis=-1), axis=-1).reshape(a.shape)
+        told = "the head axis is permuted: halves on one side, pairs on the other"
+        yield "head axis permuted", told, halves
+        yield "head axis permuted", told, pairs
