@@ -49,7 +49,7 @@ def checkpoint_model(
     if folder is None or (sha256 and _other(folder, sha256)):
         return None
     held = dtype if dtype in HELD_DTYPES else "float32"
-    if held == "float32" and _size(folder) <= SMALL:
+    if held == "float32" and _bytes(folder) <= SMALL:
         held = "float64"
     try:
         archive = find_archive(folder)
@@ -101,7 +101,7 @@ def _other(folder: Path, sha256: str) -> bool:
         return True
 
 
-def _size(folder: Path) -> int:
+def _bytes(folder: Path) -> int:
     """Count a checkpoint's bytes."""
     files = [folder] if folder.is_file() else folder.glob("*.safetensors")
     return sum(path.stat().st_size for path in files)
@@ -138,44 +138,50 @@ def model_of_shapes(shape: Shape, depths: tuple[int, int], *, gemma_2: bool) -> 
 
 def _config(shape: Shape, depths: tuple[int, int], *, gemma_2: bool) -> PaliGemmaConfig:
     """Read sizes off the taps; what they do not tell is as published, or one."""
+    vision = _vision_config(shape, depths[0])
+    text = _text_config(shape, depths[1], gemma_2=gemma_2)
+    return PaliGemmaConfig(vision, text, -1, 2, (1,), 0)
 
-    def size(tap: str, axis: int) -> int:
-        found = shape(tap)
-        return found[axis] if found and -len(found) <= axis < len(found) else 1
 
-    eye, block = "vision/block00/attention/", "decoder/block00/attention/"
-    patches = (
-        size("vision/embed", 1) if shape("vision/embed") else size("projector/out", 1)
-    )
-    grid = max(1, round(patches**0.5))
-    side = size("inputs/pixel_values", -1)
-    vision = VisionConfig(
+def _size(shape: Shape, axis: int, *taps: str) -> int:
+    """Read one size off the first of these taps that is there, else one."""
+    found = next((sizes for tap in taps if (sizes := shape(tap))), ())
+    return found[axis] if -len(found) <= axis < len(found) else 1
+
+
+def _vision_config(shape: Shape, depth: int) -> VisionConfig:
+    """Read the eye's sizes."""
+    grid = max(1, round(_size(shape, 1, "vision/embed", "projector/out") ** 0.5))
+    side = _size(shape, -1, "inputs/pixel_values")
+    return VisionConfig(
         image_size=max(side, grid),
         patch_size=max(1, side // grid),
-        channels=size("inputs/pixel_values", 1),
-        width=size("vision/embed", -1),
-        depth=depths[0],
-        heads=size(eye + "q", 1),
+        channels=_size(shape, 1, "inputs/pixel_values"),
+        width=_size(shape, -1, "vision/embed"),
+        depth=depth,
+        heads=_size(shape, 1, "vision/block00/attention/q"),
         mlp_width=1,
         norm_eps=EPS,
     )
+
+
+def _text_config(shape: Shape, depth: int, *, gemma_2: bool) -> TextConfig:
+    """Read the decoder's sizes."""
+    block = "decoder/block00/attention/"
     sized = block + ("q_proj" if shape(block + "q_proj") else "q")
-    text = TextConfig(
-        vocab_size=size("logits", -1),
-        width=size("fusion/out", -1)
-        if shape("fusion/out")
-        else size("decoder/out", -1),
-        depth=depths[1],
-        heads=size(sized, 1),
-        kv_heads=size(sized.replace("/q", "/k"), 1),
-        head_dim=size(sized, -1),
+    return TextConfig(
+        vocab_size=_size(shape, -1, "logits"),
+        width=_size(shape, -1, "fusion/out", "decoder/out"),
+        depth=depth,
+        heads=_size(shape, 1, sized),
+        kv_heads=_size(shape, 1, sized.replace("/q", "/k")),
+        head_dim=_size(shape, -1, sized),
         mlp_width=1,
         norm_eps=EPS,
         rope_base=BASE,
         post_norms=gemma_2,
-        sliding_blocks=frozenset(range(0, depths[1], 2)) if gemma_2 else frozenset(),
+        sliding_blocks=frozenset(range(0, depth, 2)) if gemma_2 else frozenset(),
     )
-    return PaliGemmaConfig(vision, text, -1, 2, (1,), 0)
 
 
 def _weights(c: PaliGemmaConfig) -> PaliGemmaWeights:
